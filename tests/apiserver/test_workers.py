@@ -42,13 +42,13 @@ def test_figures_of_all_are_shown_once_with_whose_they_are() -> None:
 
 
 class Workers:
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, *more: str) -> None:
         self.port = free_port()
         self.log = folder / "log"
         (folder / "tokens.csv").write_text("secret,admin,admin,system:masters\n")
         self.flags = ("--data-dir=data", "--cert-dir=certs", "--token-auth-file=tokens.csv", "--bind-address=127.0.0.1",
                       "--advertise-address=192.0.2.1", "--authorization-mode=RBAC", f"--secure-port={self.port}",
-                      f"--workers={count}")  # fmt: skip
+                      f"--workers={count}", *more)  # fmt: skip
         self.folder = folder
         self.parent = self.command(*self.flags)
 
@@ -80,6 +80,13 @@ class Workers:
         finally:
             if over is None:
                 connection.close()
+
+    def ask_on(self, path: str) -> None:
+        """Ask again and again, for a minute; raises what ``ask`` raises."""
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            self.ask("GET", path)
+            time.sleep(0.1)
 
     def until_answered(self, method: str, path: str, body: Any = None) -> Any:
         deadline = time.monotonic() + 30
@@ -172,3 +179,16 @@ def test_what_cannot_be_is_said_once(workers: Workers) -> None:
         said = workers.log.read_text().removeprefix(before)
         assert sentence in said
         assert "Traceback" not in said
+
+
+def test_a_server_that_is_told_to_end_answers_for_its_delay(tmp_path: Path) -> None:
+    server = Workers(tmp_path, 1, "--shutdown-delay-duration=1h")
+    try:
+        server.until_answered("GET", "/readyz")
+        server.parent.send_signal(signal.SIGTERM)
+        with pytest.raises(OSError, match="shutdown failed"):
+            server.ask_on("/readyz")
+        assert server.ask("GET", CONFIGMAPS)["kind"] == "ConfigMapList"
+    finally:
+        server.parent.kill()
+        server.parent.wait(60)

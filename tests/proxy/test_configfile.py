@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from tiphys.proxy.command import _configuration, main, parser
 from tiphys.proxy.configfile import ConfigError, make_config, parse
+from tiphys.runtime import logs
 
 FILE = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -33,6 +37,20 @@ def test_the_file_that_kubeadm_writes() -> None:
     assert (config.node_name, config.mode, config.masquerade_bit) == ("node-1", "nftables", 15)
     assert config.cluster_cidrs == ("10.244.0.0/16", "fd00::/56")
     assert config.conntrack.tcp_established == 3600
+
+
+def test_logs_are_as_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(logs, "configure", lambda *given, **named: made.append((*given, named)))
+    file = tmp_path / "config"
+    file.write_text(
+        FILE.replace("logging: {", "logging: {format: json, vmodule: [{filePattern: rules, verbosity: 4}], ")
+    )
+    _configuration(parser().parse([f"--config={file}", "-v=3"]))
+    assert made == [(3, {"form": "json", "modules": {"rules": 4}})]
+    file.write_text(FILE.replace("logging: {", "logging: {format: xml, "))
+    with pytest.raises(ConfigError, match="logging: format xml is not supported; use text or json"):
+        _configuration(parser().parse([f"--config={file}"]))
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def own_default(parser: FlagParser, flag: upstream.UpstreamFlag) -> str:
 def _row(parser: FlagParser, flag: upstream.UpstreamFlag) -> str:
     if flag.name in parser.idle():
         same = "".join(f", `{text}`" for text in parser.same(flag.name) if text)
-        shown = "only its default" + (f", or what Tiphys does: {same[2:]}" if same else "")
+        why = parser.why(flag.name) and f": {parser.why(flag.name)}"
+        shown = "only its default" + (f", or what Tiphys does: {same[2:]}" if same else "") + why
     else:
         action = action_of(parser, flag.name)
         choices = ", ".join(f"`{go(choice)}`" for choice in action.choices or () if go(choice))

@@ -53,6 +53,39 @@ def test_a_flag_that_steers_nothing_is_refused_by_name_with_another_value(compon
             parse(parser, component, f"--{flag.name}={value}")
 
 
+def test_it_is_said_of_every_flag_of_the_api_server_why_it_steers_nothing() -> None:
+    parser = flagtable.parser_of("kube-apiserver")
+    assert [name for name in parser.idle() if not parser.why(name)] == []
+    with pytest.raises(FlagError, match="is not supported by Tiphys: no spans are sent; remove it, or give ''"):
+        parser.parse(["--tracing-config-file=/x"])
+
+
+def test_modules_and_labels_are_read_as_upstream_reads_them() -> None:
+    parser = flagtable.parser_of("kube-apiserver")
+    given = parser.parse(
+        [
+            "--vmodule=feed=4,cacher=2",
+            "--vmodule=tiphys/store/*=3",
+            "--allow-metric-labels=a,verb=GET,LIST",
+            '--allow-metric-labels="b,code=200","c,code=404"',
+            "--disabled-metrics=x,y",
+            "--disabled-metrics=z",
+            "--watch-cache-sizes=pods#100,deployments.apps#5",
+        ]
+    )
+    assert given.vmodule == {"feed": 4, "cacher": 2, "tiphys/store/*": 3}
+    assert given.allow_metric_labels == {"a,verb": "GET,LIST", "b,code": "200", "c,code": "404"}
+    assert given.disabled_metrics == ["x", "y", "z"]
+    for word, message in (
+        ("--vmodule=feed", "expect comma-separated list of filename=N"),
+        ("--watch-cache-sizes=pods#0", "a cache cannot be turned off"),
+        ("--watch-cache-sizes=pods", "invalid value of watch cache size: pods"),
+        ("--etcd-healthcheck-timeout=0s", "duration of more than nothing"),
+    ):
+        with pytest.raises(FlagError, match=message):
+            parser.parse([word])
+
+
 def test_a_flag_that_steers_nothing_takes_its_value_from_the_next_word_and_a_boolean_none() -> None:
     parser = FlagParser("kube-scheduler", "")
     parser.parse(["--kube-api-burst", "100", "--profiling"])

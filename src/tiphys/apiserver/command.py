@@ -18,9 +18,8 @@ from tiphys.apiserver.flags import parser
 from tiphys.apiserver.running import served
 from tiphys.apiserver.serving import serving
 from tiphys.apiserver.workers import Seat, among_workers, listening_socket, seat_workers, store_of
-from tiphys.runtime import logs
 from tiphys.runtime.clock import Clock, SystemClock
-from tiphys.runtime.component import CannotStart, refusing, start
+from tiphys.runtime.component import CannotStart, by_verbosity, refusing, start
 from tiphys.runtime.flags import FlagParser
 from tiphys.store.backend import Backend, StoreError
 from tiphys.validation.pods.capabilities import ALLOWED
@@ -38,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
     if flags.workers == 1:
         return serve()
-    logs.configure(flags.v, form=flags.logging_format)
+    by_verbosity(flags)
     try:
         with refusing(OSError, ValueError):
             configuration(flags, flags_parser)  # what is wrong with it is said once
@@ -63,9 +62,9 @@ async def run(flags: argparse.Namespace, flags_parser: FlagParser, seat: Seat | 
                 clock=clock,
                 dialer=_dialer(flags),
                 beside=None if seat is None else partial(among_workers, seat),
-                listening=None
-                if seat is None
-                else partial(listening_socket, flags.bind_address, flags.secure_port, shared=True),
+                listening=partial(listening_socket, flags.bind_address, flags.secure_port, shared=True)
+                if seat is not None or flags.permit_port_sharing
+                else None,
             )
             await stack.enter_async_context(context)
         if seat is not None:

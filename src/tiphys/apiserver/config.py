@@ -177,6 +177,24 @@ class Config:
     event_ttl: int = 3600
     delete_collection_workers: int = 1
     shutdown_delay: float = 0.0
+    """How long requests are answered after the server was asked to end."""
+    shutdown_retry_after: bool = False
+    """Whether new requests are then turned away, until those in flight have ended, or the port is closed at once."""
+    watch_grace: float = 0.0
+    """Over how many seconds watches end then."""
+    livez_grace_period: float = 0.0
+    """How long after its start a server is alive whether or not it has finished starting."""
+    store_health_timeout: float = 2.0
+    store_ready_timeout: float = 2.0
+    """How long the store may take to answer the checks of health and of readiness."""
+    external_hostname: str = ""
+    """The name at which clients are to reach this server; empty: the address."""
+    profiling: bool = True
+    """Whether there is ``/debug/pprof/``."""
+    profiling_socket: str = ""
+    """A Unix socket that serves it to everybody who may open the file; empty: none."""
+    counts_objects: bool = True
+    """Whether metrics show how many objects there are."""
     endpoint_reconciler: bool = True
     """Whether this server keeps its address in the endpoints of the service ``kubernetes``."""
     service_repair_interval: float = 180.0

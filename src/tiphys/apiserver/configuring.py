@@ -55,6 +55,7 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         flags_parser.error("--audit-log-maxsize: several workers cannot rotate one file; leave it to logrotate")
     issuers = tuple(flags.service_account_issuer) or (ISSUER,)
     _check_node_port(flags.kubernetes_service_node_port, int(first), int(last))
+    enabled, disabled = _admission(flags, flags_parser)
     config = Config(
         flags=flag_values(flags_parser.values(flags)),
         advertise_port=flags.secure_port,
@@ -85,11 +86,9 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         authorization_policy=flags.authorization_policy_file,
         authorization_webhook=_authorization_webhook(flags),
         authorization_config=_authorization_config(flags, flags_parser),
-        enable_admission_plugins=_words(flags.enable_admission_plugins),
-        disable_admission_plugins=_words(flags.disable_admission_plugins),
-        external_admission_plugins=external.load(
-            flags.admission_plugin, _words(flags.enable_admission_plugins), (name for name, _ in PLUGINS)
-        ),
+        enable_admission_plugins=enabled,
+        disable_admission_plugins=disabled,
+        external_admission_plugins=external.load(flags.admission_plugin, enabled, (name for name, _ in PLUGINS)),
         admission_config=_admission_config(flags.admission_control_config_file),
         storage_as_protobuf=flags.storage_media_type == "application/vnd.kubernetes.protobuf",
         encryption_config=flags.encryption_provider_config,
@@ -110,6 +109,15 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
         delete_collection_workers=flags.delete_collection_workers,
         kubernetes_node_port=flags.kubernetes_service_node_port,
         shutdown_delay=flags.shutdown_delay_duration,
+        shutdown_retry_after=flags.shutdown_send_retry_after,
+        watch_grace=flags.shutdown_watch_termination_grace_period,
+        livez_grace_period=flags.livez_grace_period,
+        store_health_timeout=flags.etcd_healthcheck_timeout,
+        store_ready_timeout=flags.etcd_readycheck_timeout,
+        external_hostname=flags.external_hostname,
+        profiling=flags.profiling,
+        profiling_socket=flags.debug_socket_path,
+        counts_objects=flags.etcd_count_metric_poll_period > 0,
         endpoint_reconciler=flags.endpoint_reconciler_type != "none",
         compaction_interval=flags.etcd_compaction_interval,
     )
@@ -118,6 +126,19 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Config
     else:
         config.advertise_address = _reachable(flags.bind_address, flags_parser)
     return config
+
+
+def _admission(flags: argparse.Namespace, flags_parser: FlagParser) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The plugins to turn on, and those to turn off, beside what is so by default."""
+    enabled, disabled = _words(flags.enable_admission_plugins), _words(flags.disable_admission_plugins)
+    if not (only := _words(flags.admission_control)):
+        return enabled, disabled
+    if enabled or disabled:
+        flags_parser.error(
+            "admission-control and enable-admission-plugins/disable-admission-plugins flags are mutually exclusive"
+        )
+    flags_parser.warn("flag --admission-control is deprecated; use --enable-admission-plugins and its opposite")
+    return only, tuple(name for name, _ in PLUGINS if name not in only)
 
 
 def _reachable(bound: str, flags_parser: FlagParser) -> str:

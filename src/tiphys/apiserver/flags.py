@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kube-a
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from tiphys.apiserver.audit import flags as audit
@@ -14,12 +15,47 @@ from tiphys.apiserver.storage.leases import REUSE_SECONDS
 from tiphys.runtime.flags import FlagParser, parse_bool, parse_duration
 from tiphys.wire.tls.ciphers import VERSIONS
 
-_SAME = {"profiling": ("false",)}
-"""What flags that steer nothing may say beside upstream's default."""
+_VERSIONS = "one version is served, that of Kubernetes v1.36"
+_COORDINATED = "leadership is not coordinated by the server, which is an alpha feature"
+_PEERS = "servers do not forward requests to one another, which is a beta feature that is off"
+_AT_ONCE = "logs are written at once, to standard error"
+_WHY = {
+    "contention-profiling": "there are no locks whose holders could be shown",
+    "coordinated-leadership-lease-duration": _COORDINATED,
+    "coordinated-leadership-renew-deadline": _COORDINATED,
+    "coordinated-leadership-retry-period": _COORDINATED,
+    "egress-selector-config-file": "nodes, webhooks and etcd are reached directly",
+    "emulated-version": _VERSIONS,
+    "emulation-forward-compatible": _VERSIONS,
+    "enable-garbage-collector": "objects whose owners are gone are always collected",
+    "enable-logs-handler": "files of logs are not served",
+    "etcd-db-metric-poll-interval": "the store shows its own size, when it is asked for it",
+    "etcd-servers-overrides": "all resources are kept in one store",
+    "log-json-info-buffer-size": _AT_ONCE,
+    "log-json-split-stream": _AT_ONCE,
+    "log-text-info-buffer-size": _AT_ONCE,
+    "log-text-split-stream": _AT_ONCE,
+    "max-connection-bytes-per-sec": "connections to pods are not slowed down",
+    "min-compatibility-version": _VERSIONS,
+    "peer-advertise-ip": _PEERS,
+    "peer-advertise-port": _PEERS,
+    "peer-ca-file": _PEERS,
+    "runtime-config-emulation-forward-compatible": _VERSIONS,
+    "send-retry-after-while-not-ready-once": "the port is not open before the server is ready",
+    "service-account-signing-endpoint": "tokens are signed with --service-account-signing-key-file",
+    "show-hidden-metrics-for-version": "no metric is hidden",
+    "storage-initialization-timeout": "a server is ready when its store is, and a cache is filled when it is asked",
+    "tls-curve-preferences": "the curves are those of OpenSSL, in its order",
+    "tracing-config-file": "no spans are sent",
+    "watch-cache": "there always are caches",
+}
+"""Why flags steer nothing."""
+_SAME = {"emulated-version": ("1.36", "kube=1.36")}
+"""What they may say beside upstream's default."""
 
 
 def parser() -> FlagParser:
-    flags = FlagParser("kube-apiserver", "Serves the Kubernetes API.", same=_SAME)
+    flags = FlagParser("kube-apiserver", "Serves the Kubernetes API.", same=_SAME, why=_WHY)
     _add_store(flags)
     _add_serving(flags)
     _add_access(flags)
@@ -27,6 +63,7 @@ def parser() -> FlagParser:
     audit.add_flags(flags)
     flags.add_feature_gates()
     flags.add_verbosity()
+    flags.add_metrics()
     return flags
 
 
@@ -38,6 +75,17 @@ def _add_store(flags: FlagParser) -> None:
     add("--etcd-certfile", type=Path, help="the client certificate for etcd")
     add("--etcd-keyfile", type=Path, help="its key")
     add("--etcd-prefix", default="/registry", help="where in the store the objects are")
+    for check in ("health", "ready"):
+        add(f"--etcd-{check}check-timeout", type=_some_time, default=2.0, help=f"how long the store may take: {check}")
+    add(
+        "--etcd-count-metric-poll-period",
+        type=parse_duration,
+        default=60.0,
+        help="how old the numbers of objects among the metrics may be: they are of now; 0 for none",
+    )
+    add(
+        "--watch-cache-sizes", type=_cache_sizes, default={}, help="RESOURCE#SIZE,…: as upstream, any but 0 is the same"
+    )
     add("--etcd-compaction-interval", type=parse_duration, default=300.0, help="how much history is kept; 0 for all")
     add(
         "--lease-reuse-duration-seconds",
@@ -92,6 +140,13 @@ def _add_serving(flags: FlagParser) -> None:
         help="the header sent to browsers, such as max-age=31536000",
     )
     add("--cors-allowed-origins", default="", help="regular expressions of the origins whose pages may call")
+    add("--external-hostname", default="", help="the name at which clients are to reach this server")
+    flags.add_bool("--permit-port-sharing", default=False, help="listen with SO_REUSEPORT, beside others")
+    flags.add_bool(
+        "--permit-address-sharing", default=False, help="listen with SO_REUSEADDR; as upstream's, it always does"
+    )
+    flags.add_bool("--profiling", default=True, help="serve /debug/pprof/")
+    add("--debug-socket-path", default="", help="a Unix socket that serves it to this machine's administrator")
     add("--request-timeout", type=parse_duration, default=60.0, help="how long a request may take")
     add("--min-request-timeout", type=int, default=1800, help="the shortest watch, in seconds")
     flags.add_bool(
@@ -99,7 +154,14 @@ def _add_serving(flags: FlagParser) -> None:
     )
     add("--max-requests-inflight", type=int, default=400, help="reading requests at a time; 0 for no limit")
     add("--max-mutating-requests-inflight", type=int, default=200, help="the same for requests that write")
+    add("--livez-grace-period", type=parse_duration, default=0.0, help="how long a start may take until /livez fails")
     add("--shutdown-delay-duration", type=parse_duration, default=0.0, help="continue to serve after SIGTERM")
+    flags.add_bool(
+        "--shutdown-send-retry-after",
+        default=False,
+        help="then turn new requests away, until those in flight have ended",
+    )
+    add("--shutdown-watch-termination-grace-period", type=parse_duration, default=0.0, help="over which watches end")
 
 
 def _add_access(flags: FlagParser) -> None:
@@ -140,6 +202,7 @@ def _add_access(flags: FlagParser) -> None:
     add("--authorization-webhook-version", choices=("v1", "v1beta1"), help="of the reviews; v1beta1 without it")
     for name in ("authorized", "unauthorized"):
         add(f"--authorization-webhook-cache-{name}-ttl", type=parse_duration, help="how long such an answer is kept")
+    add("--admission-control", default="", help="the only plugins; deprecated")
     add("--enable-admission-plugins", default="", help="plugins besides those that are on by default")
     add("--disable-admission-plugins", default="", help="plugins to leave out")
     add("--admission-control-config-file", type=Path, help="what admission plugins are set to")
@@ -177,10 +240,31 @@ def _add_cluster(flags: FlagParser) -> None:
     add("--kubelet-certificate-authority", type=Path, help="the authority of kubelets' certificates")
     add("--kubelet-client-certificate", type=Path, help="the client certificate for kubelets")
     add("--kubelet-client-key", type=Path, help="its key")
+    add("--kubelet-timeout", type=parse_duration, default=5.0, help="of no effect, as in upstream's server")
     types = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
     add("--kubelet-preferred-address-types", default=types, help="which of a node's addresses to use, best first")
     add("--insecure-port", type=int, choices=(0,), help="retired: 0, as manifests before v1.24 have it, and no other")
     flags.add_bool("--allow-privileged", default=False, help="allow privileged containers")
+
+
+def _some_time(text: str) -> float:
+    """A duration of more than nothing. Raises ``ValueError``."""
+    if (seconds := parse_duration(text)) <= 0:
+        raise ValueError(text)
+    return seconds
+
+
+def _cache_sizes(text: str) -> dict[str, int]:
+    """``RESOURCE[.GROUP]#SIZE,…``. Raises ``ArgumentTypeError``."""
+    sizes: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        resource, mark, size = part.partition("#")
+        if not mark or not resource or not size.isdigit():
+            raise argparse.ArgumentTypeError(f"invalid value of watch cache size: {part}")
+        if int(size) == 0:
+            raise argparse.ArgumentTypeError(f"{part}: a cache cannot be turned off in Tiphys")
+        sizes[resource] = int(size)
+    return sizes
 
 
 def _count(text: str) -> int:
@@ -191,4 +275,5 @@ def _count(text: str) -> int:
     return number
 
 
+_some_time.__name__ = "duration of more than nothing"
 _count.__name__ = "positive number"  # as argparse calls it in its message

@@ -7,6 +7,7 @@ serve beside.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
@@ -18,6 +19,7 @@ from tiphys.apiserver.serving import Serving
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 from tiphys.store.backend import Backend
+from tiphys.wire.http import Handler
 from tiphys.wire.server import serve
 
 Store = TypeVar("Store", bound=Backend)
@@ -63,4 +65,37 @@ async def served(
             sock=None if listening is None else listening(),
         )
         stack.push_async_callback(listener.close)
+        if config.profiling_socket and server.paths.profiling is not None:
+            await stack.enter_async_context(_profiles(server.paths.profiling, config.profiling_socket))
+        stack.push_async_callback(server.withdraw)
         yield store
+
+
+@contextlib.asynccontextmanager
+async def _profiles(handler: Handler, path: str) -> AsyncIterator[None]:
+    """Serve profiles on a Unix socket, to whoever may open it: this user. Raises ``OSError``."""
+    listener = await serve(handler, "", 0, sock=_unix_socket(path))
+    try:
+        yield
+    finally:
+        await listener.close(grace=0.5)
+        _remove(path)
+
+
+def _unix_socket(path: str) -> socket.socket:
+    _remove(path)  # of a server that was killed
+    sock = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"--debug-socket-path: cannot listen on {path}: {error.strerror}") from error
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

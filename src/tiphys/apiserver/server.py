@@ -35,6 +35,7 @@ from tiphys.apiserver.endpoints.subresources.connect import NodeDialer
 from tiphys.apiserver.filters.bodylimit import too_large
 from tiphys.apiserver.filters.browsers import allow_origins, require_tls
 from tiphys.apiserver.filters.gate import Gate
+from tiphys.apiserver.leaving import Leaving, Stage
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.ownevents import repair_events, warn
 from tiphys.apiserver.paths.health import HealthPath, Unhealthy, ping
@@ -52,8 +53,10 @@ from tiphys.apiserver.storage.compactor import Compactor
 from tiphys.apiserver.storage.converted import Conversions
 from tiphys.apiserver.storage.entry import Codec
 from tiphys.apiserver.storage.feed import Feed, TooLargeRevision
+from tiphys.apiserver.storage.watchers import Watchers
 from tiphys.apiserver.webhooks.client import WebhookClient
 from tiphys.apiserver.webhooks.figures import ConversionFigures
+from tiphys.controlkit.serving.pprof import Profiling
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
 from tiphys.store.backend import Backend, StoreError
@@ -117,7 +120,7 @@ class APIServer:
         self.metrics = RequestMetrics(self.scheme)
         self.metrics.add_source(self._figures)
         self._started = False
-        self._stopping = False
+        self._alive_until = clock.monotonic() + config.livez_grace_period
 
         self.authentication = authentication.make(config, self.registries, clock, ids)
         self.authorization = authorization.Authorization(config, self.registries)
@@ -136,6 +139,7 @@ class APIServer:
             make_plugins(config, self.registries, self.authorization.authorizer, self.webhooks)
         )
         self.gate = Gate(config, self.registries, clock)
+        self.leaving = Leaving(config, clock, self.gate.in_flight, self._all_watchers)
         documents = Documents(self.scheme, clock)
         services = RemoteServices(self.registries)
         self.backends = Backends(self.registries, config.proxy_certificate, to_endpoints=config.aggregator_routing)
@@ -153,11 +157,12 @@ class APIServer:
             issuer=config.service_account_issuers[0],
             jwks_uri=config.service_account_jwks_uri,
             jwks=self.authentication.jwks,
-            address=f"{config.advertise_address}:{config.advertise_port}",
+            address=f"{config.external_hostname or config.advertise_address}:{config.advertise_port}",
             documents=documents,
             remote=documents.remote,
             pages=Pages("apiserver", clock, config.flags, _STATUS_PATHS),
             debug=self.gate.pages,
+            profiling=Profiling() if config.profiling else None,
         )
         self._bootstrap = Bootstrap(config, self.registries, clock)
         self._definitions = DefinitionController(self.registries, clock, self._runner, documents.forget)
@@ -184,10 +189,13 @@ class APIServer:
             anonymous=_anonymous(self.authentication, self.authorization),
             request_timeout=config.request_timeout,
             max_body=config.max_body_bytes,
-            browsers=_browsers(config),
+            browsers=(*((self.leaving.filter,) if config.shutdown_retry_after else ()), *_browsers(config)),
         )
         aggregator = Aggregator(services, self.backends, redirects=config.aggregator_redirects)
         self.handler: Handler = build_chain(parts, aggregator.before(router))
+
+    def _all_watchers(self) -> Iterable[Watchers]:
+        return [registry.store.cacher.watchers for registry in self.registries.made()]
 
     def _conversions_of(self, resource: Resource, codec: Codec) -> Conversions:
         from tiphys.apiserver.crd.converting import ConversionWebhook, WebhookConversions
@@ -235,13 +243,17 @@ class APIServer:
             self._runner.supervise(self._compactor.run, "compaction")
         self._started = True
 
-    async def stop(self) -> None:
-        """Stop being ready, take the address out of the service's endpoints, end watches, and stop."""
-        self._stopping = True
+    async def withdraw(self) -> None:
+        """Stop being ready, take the address out of the service's endpoints, serve for a while, and end watches."""
+        self.leaving.stage = Stage.UNREADY
         if self._started:
             await self._bootstrap.withdraw()
-            if self.config.shutdown_delay:
-                await self.clock.sleep(self.config.shutdown_delay)
+            await self.leaving.delay()
+
+    async def stop(self) -> None:
+        """Stop. Whoever serves the port withdraws first, and then closes the port."""
+        if self.leaving.stage is Stage.SERVING:
+            await self.withdraw()
         for registry in self.registries.made():
             registry.store.cacher.watchers.cut_off_all()
         await asyncio.sleep(0)
@@ -286,8 +298,18 @@ class APIServer:
         shared = {"watch-cache": self._check_caches, "background-tasks": self._check_tasks}
         if self._sealing is not None:
             shared["kms-providers"] = self._check_sealing
-        ready = {"ping": ping, "log": ping, "etcd": self._check_store, "etcd-readiness": self._check_store, **shared}
-        alive = {**base, **hooks, "background-tasks": self._check_tasks_for_long}
+        ready = {
+            "ping": ping,
+            "log": ping,
+            "etcd": self._check_store,
+            "etcd-readiness": self._check_store_ready,
+            **shared,
+        }
+        alive = {
+            **base,
+            **dict.fromkeys(hooks, self._check_started_in_time),
+            "background-tasks": self._check_tasks_for_long,
+        }
         return [
             HealthPath("healthz", {**base, **hooks, **shared}),
             HealthPath("livez", alive),
@@ -320,17 +342,30 @@ class APIServer:
             raise Unhealthy(self._sealing.problem)
 
     async def _check_store(self) -> None:
+        await self._store_answers(self.config.store_health_timeout)
+
+    async def _check_store_ready(self) -> None:
+        await self._store_answers(self.config.store_ready_timeout)
+
+    async def _store_answers(self, seconds: float) -> None:
         try:
-            await self._backend.healthy()
+            async with asyncio.timeout(seconds):
+                await self._backend.healthy()
         except StoreError as error:
             raise Unhealthy(str(error)) from error
+        except TimeoutError as error:
+            raise Unhealthy(f"the store has not answered within {seconds:g} s") from error
+
+    async def _check_started_in_time(self) -> None:
+        if self.clock.monotonic() >= self._alive_until:
+            await self._check_started()
 
     async def _check_started(self) -> None:
         if not self._started:
             raise Unhealthy("not finished")
 
     async def _check_running(self) -> None:
-        if self._stopping:
+        if self.leaving.stage is not Stage.SERVING:
             raise Unhealthy("process is shutting down")
 
     def _figures(self) -> Iterable[Metric]:
@@ -355,8 +390,9 @@ class APIServer:
             "apiserver_longrunning_requests", "Gauge of all active long-running apiserver requests.",
             labels=("verb", "group", "resource"),
         )  # fmt: skip
-        for registry in self.registries.made():
+        for registry in self.registries.made() if self.config.counts_objects else ():
             objects.add_metric((registry.resource.name,), len(registry.store.cacher))
+        for registry in self.registries.made():
             watches.add_metric(("WATCH", registry.group, registry.plural), len(registry.store.cacher.watchers))
         yield objects
         yield watches

@@ -141,6 +141,7 @@ def parser() -> FlagParser:
         text = field.replace("_", " ")
         add(f"--{flag}", dest=field, type=convert, default=getattr(defaults, field), help=f"{text} (%(default)s)")
     parser.add_verbosity()
+    parser.add_metrics()
     return parser
 
 

@@ -32,8 +32,18 @@ from tiphys.kubelet.topology.memory_manager import MemoryStateUnfit
 from tiphys.kubelet.topology.setup import CannotAssign, topology_options
 from tiphys.runtime import durations, featuregates
 from tiphys.runtime.clock import SystemClock
-from tiphys.runtime.component import CannotStart, ConfigError, Ready, launch, parse_document, read_file, whenever
+from tiphys.runtime.component import (
+    CannotStart,
+    ConfigError,
+    Ready,
+    launch,
+    log_as_file_says,
+    parse_document,
+    read_file,
+    whenever,
+)
 from tiphys.runtime.flags import FlagParser, parse_duration, parse_map
+from tiphys.runtime.logs import read_settings
 from tiphys.runtime.system.heap import share_one_heap
 from tiphys.runtime.tasks import Runner
 
@@ -189,6 +199,7 @@ FIELDS: dict[str, Setter] = {
     "shutdownGracePeriodByPodPriority": _set("shutdown_periods", read_periods),
     "systemReserved": _set("system_reserved", _amounts),
     "kubeReserved": _set("kube_reserved", _amounts),
+    "logging": _set("logging", read_settings),
     "kubeAPIQPS": _set("api_qps", float),
     "kubeAPIBurst": _set("api_burst", int),
 }
@@ -415,6 +426,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
     config, socket = configuration(flags)
+    log_as_file_says(config.logging, flags)
     config.flags = parser().values(flags)
     if os.geteuid() != 0:
         raise CannotStart("the kubelet must be run as root, as it mounts volumes and manages cgroups")

@@ -13,6 +13,7 @@ from typing import Any
 from tiphys.kubelet.node.resolver import read_resolver
 from tiphys.kubelet.quantities import exact
 from tiphys.kubelet.shutdown.groups import Period
+from tiphys.runtime.logs import LogSettings
 
 SYSTEMD_RESOLVER = Path("/run/systemd/resolve/resolv.conf")
 
@@ -104,6 +105,7 @@ class KubeletConfig:
     authorization: str = "Webhook"
     """``Webhook`` asks the API server, ``AlwaysAllow`` lets every known caller do everything."""
     memory_volumes: bool = True
+    logging: LogSettings = field(default_factory=LogSettings)
     api_qps: float | None = None
     api_burst: int | None = None
     """Requests a second to the API server, and how many at once; without the first nothing makes them wait."""

@@ -12,6 +12,7 @@ from typing import Any
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.node.eviction import TRANSITION
 from tiphys.runtime.durations import seconds_text
+from tiphys.runtime.logs import LogSettings
 
 FIXED: dict[str, Any] = {
     "configMapAndSecretChangeDetectionStrategy": "Watch",
@@ -107,6 +108,7 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "imageGCLowThresholdPercent": config.image_gc_low_percent,
         "imageMinimumGCAge": seconds_text(config.image_minimum_age),
         "maxParallelImagePulls": config.parallel_image_pulls,
+        "logging": {**FIXED["logging"], **_logging(config.logging)},
         "maxPods": config.max_pods,
         "podCIDR": config.pod_cidr,
         "podPidsLimit": config.pod_pids_limit,
@@ -135,6 +137,12 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "tlsPrivateKeyFile": str(config.tls_key or ""),
         **({"shutdownGracePeriodByPodPriority": periods} if (periods := _shutdown_periods(config)) else {}),
     }
+
+
+def _logging(settings: LogSettings) -> dict[str, Any]:
+    rows = [{"filePattern": pattern, "verbosity": number} for pattern, number in settings.modules.items()]
+    given = {"format": settings.form, "verbosity": settings.verbosity}
+    return given | ({"vmodule": rows} if rows else {})
 
 
 def _shutdown_periods(config: KubeletConfig) -> list[dict[str, int]]:

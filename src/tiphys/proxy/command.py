@@ -19,8 +19,9 @@ from tiphys.client.throttle import RequestRate
 from tiphys.proxy.configfile import make_config, parse
 from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig, cleanup_node
 from tiphys.runtime.clock import Clock, SystemClock
-from tiphys.runtime.component import ConfigError, Ready, launch, read_file, whenever
+from tiphys.runtime.component import ConfigError, Ready, launch, log_as_file_says, read_file, whenever
 from tiphys.runtime.flags import FlagParser
+from tiphys.runtime.logs import LogSettings, read_settings
 from tiphys.runtime.tasks import Loop, Runner
 
 _LIMITS = RequestRate(5, 10)
@@ -87,6 +88,7 @@ def parser() -> FlagParser:
 def _configuration(flags: argparse.Namespace) -> tuple[ProxyConfig, Path]:
     if flags.config is not None:
         given = parse(read_file(flags.config), str(flags.config))
+        log_as_file_says(_logging(given.pop("logging", None) or {}), flags)
         if flags.hostname_override:
             given["hostnameOverride"] = flags.hostname_override
     else:
@@ -100,6 +102,13 @@ def _configuration(flags: argparse.Namespace) -> tuple[ProxyConfig, Path]:
         raise ConfigError("--kubeconfig is needed, or clientConnection.kubeconfig in the file that --config names")
     config = make_config(given, socket.gethostname())
     return replace(config, client=client, flags=parser().values(flags)), Path(kubeconfig)
+
+
+def _logging(given: Mapping[str, Any]) -> LogSettings:
+    try:
+        return read_settings(given)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"logging: {error}") from error
 
 
 def _fields(flags: argparse.Namespace) -> dict[str, Any]:

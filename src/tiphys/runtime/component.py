@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tiphys.runtime import logs, yamltext
+from tiphys.runtime import logs, shown, yamltext
 from tiphys.runtime.flags import FlagParser
 from tiphys.runtime.system.process import run_until_signal
 
@@ -59,7 +59,38 @@ def refusing(*errors: type[Exception]) -> Iterator[None]:
 
 
 def by_verbosity(flags: argparse.Namespace) -> None:
-    logs.configure(flags.v, form=flags.logging_format)
+    logs.configure(flags.v, form=flags.logging_format, modules=flags.vmodule)
+
+
+def log_as_file_says(settings: logs.LogSettings, flags: argparse.Namespace) -> None:
+    """Log as a configuration file says, where the flags do not."""
+    if settings == logs.LogSettings():
+        return
+    form = flags.logging_format if flags.logging_format != "text" else settings.form
+    logs.configure(flags.v or settings.verbosity, form=form, modules={**flags.vmodule, **settings.modules})
+
+
+def choose_metrics(flags: argparse.Namespace) -> None:
+    """Which metrics this process shows, if the component has flags for that. Raises ``CannotStart``."""
+    if not hasattr(flags, "disabled_metrics"):
+        return
+    values = dict(flags.allow_metric_labels)
+    if (path := flags.allow_metric_labels_manifest) is not None:
+        values = _manifest(path) | values
+    try:
+        shown.choose(flags.disabled_metrics, values)
+    except ValueError as error:
+        raise CannotStart(f"--allow-metric-labels: {error}") from error
+
+
+def _manifest(path: Path) -> dict[str, str]:
+    try:
+        document = yamltext.load(read_file(path, "--allow-metric-labels-manifest")) or {}
+    except yamltext.YAMLError as error:
+        raise CannotStart(f"--allow-metric-labels-manifest: {path} is not YAML: {error}") from error
+    if not isinstance(document, dict) or not all(isinstance(value, str) for value in document.values()):
+        raise CannotStart(f"--allow-metric-labels-manifest: {path} does not hold METRIC,LABEL: VALUE,…")
+    return {str(key): value for key, value in document.items()}
 
 
 def launch(
@@ -83,6 +114,7 @@ def start(
     """``launch``, for flags that have been parsed."""
     try:
         set_up_logs(flags)
+        choose_metrics(flags)
         run(lambda: main(flags))
     except CannotStart as error:
         parser.error(str(error))

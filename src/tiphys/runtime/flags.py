@@ -9,8 +9,10 @@ Source: https://pkg.go.dev/github.com/spf13/pflag
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tiphys.runtime import durations, featuregates, logs, upstream, version
@@ -44,13 +46,15 @@ class FlagParser(argparse.ArgumentParser):
         unsupported: Iterable[str] = (),
         *,
         same: Mapping[str, Sequence[str]] | None = None,
+        why: Mapping[str, str] | None = None,
         release: str = "",
     ) -> None:
-        """``same``: values of flags that steer nothing which say what Tiphys does, beside upstream's default.
-        ``release`` is what ``--version`` prints if that is not the version of Kubernetes."""
+        """``same``: values of flags that steer nothing which say what Tiphys does, beside upstream's default; ``why``
+        these flags steer nothing. ``release`` is what ``--version`` prints if that is not the version of Kubernetes."""
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self._unsupported = frozenset(unsupported)
         self._same = dict(same or {})
+        self._why = dict(why or {})
         self._release = release
         help = "print the version and exit; with vX.Y.Z…, report that version"
         self.add_argument("--version", action=_Version, nargs="?", const="true", metavar="true|raw|vX.Y.Z…", help=help)
@@ -86,6 +90,10 @@ class FlagParser(argparse.ArgumentParser):
         """Values of an idle flag that are accepted beside upstream's default."""
         return self._same.get(name, ())
 
+    def why(self, name: str) -> str:
+        """Why an idle flag steers nothing, if that is said."""
+        return self._why.get(name, "")
+
     def values(self, flags: argparse.Namespace) -> dict[str, Any]:
         """Every flag with its value, by name with underscores: those of upstream that steer nothing, too."""
         return {name.replace("-", "_"): flag.default or None for name, flag in self.idle().items()} | vars(flags)
@@ -108,7 +116,8 @@ class FlagParser(argparse.ArgumentParser):
             self.warn(f"flag --{name} steers nothing in Tiphys; its value is upstream's default, so it is accepted")
         elif value not in self.same(name):
             wanted = " or ".join(repr(text) for text in (flag.default, *self.same(name)))
-            self.error(f"upstream's flag --{name}={value} is not supported by Tiphys; remove it, or give {wanted}")
+            why = self.why(name) and f": {self.why(name)}"
+            self.error(f"upstream's flag --{name}={value} is not supported by Tiphys{why}; remove it, or give {wanted}")
 
     def warn(self, message: str) -> None:
         print(f"{self.prog}: warning: {message}", file=sys.stderr)
@@ -137,6 +146,18 @@ class FlagParser(argparse.ArgumentParser):
         """How much is logged, and how."""
         self.add_argument("-v", "--v", type=int, default=0, help="verbosity of logs, 0 to 10")
         self.add_argument("--logging-format", default="text", choices=tuple(logs.FORMATS), help="the form of logs")
+        self.add_argument("--vmodule", type=parse_modules, action=_Merged, default={}, metavar="PATTERN=N,…",
+            help="verbosity of modules, by the last part of their name or, with a slash, by their path")  # fmt: skip
+        self.add_argument("--log-flush-frequency", type=parse_duration, default=5.0,
+            help="how long a line may be held back; none is")  # fmt: skip
+
+    def add_metrics(self) -> None:
+        """Which metrics are shown, and with which values of labels."""
+        self.add_argument("--disabled-metrics", type=parse_words, action="extend", default=[], metavar="NAME,…",
+            help="metrics that are not shown")  # fmt: skip
+        self.add_argument("--allow-metric-labels", type=parse_labels, action=_Merged, default={},
+            metavar="METRIC,LABEL=VALUE,…", help="values of a label; others are unexpected")  # fmt: skip
+        self.add_argument("--allow-metric-labels-manifest", type=Path, help="a file of them: METRIC,LABEL: VALUE,…")
 
     def add_feature_gates(self) -> None:
         """``--feature-gates``: every gate of upstream's is known, and accepted with the value that it has in Tiphys."""
@@ -163,6 +184,13 @@ class _Gates(argparse.Action):
         setattr(namespace, self.dest, asked)
 
 
+class _Merged(argparse.Action):
+    """May be repeated: what is named later is added."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, *_: Any) -> None:
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest), **value})
+
+
 class _Idle(argparse.Action):
     """A flag that steers nothing: looked at, and forgotten."""
 
@@ -185,6 +213,28 @@ def parse_duration(text: str) -> float:
         return durations.seconds(text)
     except durations.DurationError as error:
         raise argparse.ArgumentTypeError(f"{error}; write for example 30s, 5m or 1h30m") from None
+
+
+def parse_modules(text: str) -> dict[str, int]:
+    """The value of ``--vmodule``."""
+    try:
+        return logs.read_modules(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_words(text: str) -> list[str]:
+    """Words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def parse_labels(text: str) -> dict[str, str]:
+    """``METRIC,LABEL=VALUE,…``, several of them each in double quotes, as pflag's ``stringToString``."""
+    rows = [text] if text.count("=") <= 1 else next(csv.reader([text]))
+    pairs = [row.strip('"').partition("=") for row in rows if row]
+    if bad := [key for key, equals, _ in pairs if not equals]:
+        raise argparse.ArgumentTypeError(f"{bad[0]} must be formatted as key=value")
+    return {key.strip(): value.strip().strip("'") for key, _, value in pairs}
 
 
 def parse_map(text: str) -> dict[str, str]:

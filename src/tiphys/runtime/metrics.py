@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tiphys.runtime.shown import exposition
 from tiphys.runtime.vectors import Collector, CounterVec, GaugeVec, HistogramVec
 from tiphys.runtime.version import version_info
 from tiphys.runtime.watchdog import HOLDS
@@ -94,11 +95,11 @@ class Registry:
 
     def expose(self) -> bytes:
         """All metrics in the text exposition format."""
-        from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+        from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
         shown = CollectorRegistry()
         ProcessCollector(registry=shown)
         PlatformCollector(registry=shown)
         for source in (_Build(), *self._sources, *self._made.values()):
             shown.register(source)
-        return generate_latest(shown)
+        return exposition(shown)

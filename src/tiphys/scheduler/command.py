@@ -43,6 +43,7 @@ def parser() -> FlagParser:
     settings.add_flags(parser, 10259, tolerate_lookup_failure=True)
     leaderflags.add_flags(parser, "kube-scheduler")
     parser.add_verbosity()
+    parser.add_metrics()
     return parser
 
 

@@ -96,7 +96,11 @@ class Server:
         def encrypted() -> asyncio.Protocol:
             return TlsLayer(cast(ssl.SSLContext, tls), plain, timeout, pending=self._handshaking)
 
-        self._listener = await self.loop.create_server(plain if tls is None else encrypted, backlog=backlog, **where)
+        make = plain if tls is None else encrypted
+        if sock is not None and sock.family == socket.AF_UNIX:
+            self._listener = await self.loop.create_unix_server(make, backlog=backlog, sock=sock)
+        else:
+            self._listener = await self.loop.create_server(make, backlog=backlog, **where)
         for listening in self.sockets:
             watch_over(listening)
 

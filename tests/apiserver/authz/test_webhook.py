@@ -246,7 +246,11 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
             "must be an absolute path",
         ),
         ({"webhook": {"connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": "/none"}}}, "error loading file"),
-        ({"webhook": {"connectionInfo": {"type": "InClusterConfig"}}}, "runs in no cluster"),
+        ({"webhook": {"connectionInfo": {"type": "InClusterConfig"}}}, "not in a pod with a service account"),
+        (
+            {"webhook": {"connectionInfo": {"type": "InClusterConfig", "kubeConfigFile": "/k"}}},
+            "can only be set when type=KubeConfigFile",
+        ),
         ({"webhook": {"matchConditions": [{"expression": "true"}]}}, "required if match conditions are specified"),
         (
             {

@@ -17,6 +17,7 @@ from tiphys.apiserver.authz.conditions import condition_problems
 from tiphys.apiserver.authz.settings import MODES, AuthorizerSettings
 from tiphys.apiserver.config import WebhookSettings
 from tiphys.apiserver.configfile import ConfigFileError
+from tiphys.client.kubeconfig import SERVICE_ACCOUNT, KubeconfigError, server_of
 from tiphys.runtime import durations
 
 _WEBHOOK = {
@@ -52,7 +53,7 @@ def _webhook(row: Object | None) -> WebhookSettings | None:
         return None
     seconds = {name: durations.seconds(row.get(name) or default) for name, default in _TIMES.items()}
     return WebhookSettings(
-        kubeconfig=Path(row["connectionInfo"]["kubeConfigFile"]),
+        kubeconfig=Path(row["connectionInfo"].get("kubeConfigFile") or SERVICE_ACCOUNT),
         version=row["subjectAccessReviewVersion"],
         timeout=seconds["timeout"],
         authorized=seconds["authorizedTTL"] if row.get("cacheAuthorizedRequests", True) else 0.0,
@@ -140,12 +141,24 @@ def _choice(row: Object, name: str, path: str, choices: tuple[str, ...]) -> Iter
         yield fielderrors.not_supported(f"{path}.{name}", value, choices)
 
 
+def _no_cluster() -> str:
+    """Why this process is not in a pod with a service account; empty if it is in one."""
+    try:
+        server_of(SERVICE_ACCOUNT)
+    except KubeconfigError:
+        return "this process is not in a pod with a service account"
+    return ""
+
+
 def _connection_problems(connection: Object, path: str) -> Iterator[FieldError]:
     type, file = connection.get("type") or "", connection.get("kubeConfigFile") or ""
     if not type:
         yield fielderrors.required(f"{path}.type")
     elif type == "InClusterConfig":
-        yield fielderrors.invalid(f"{path}.type", type, "the API server runs in no cluster; use KubeConfigFile")
+        if file:
+            yield fielderrors.invalid(f"{path}.kubeConfigFile", file, "can only be set when type=KubeConfigFile")
+        elif problem := _no_cluster():
+            yield fielderrors.invalid(f"{path}.type", type, problem)
     elif type != "KubeConfigFile":
         yield fielderrors.not_supported(f"{path}.type", type, ("InClusterConfig", "KubeConfigFile"))
     elif not file:

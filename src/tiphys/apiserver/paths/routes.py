@@ -24,8 +24,10 @@ from tiphys.apiserver.paths import discovery
 from tiphys.apiserver.paths.health import HealthPath
 from tiphys.apiserver.paths.openapi import Documents
 from tiphys.apiserver.paths.zpages import Pages
+from tiphys.controlkit.serving import pprof
 from tiphys.runtime.version import version_info
 from tiphys.wire.health import indicators
+from tiphys.wire.http import Handler as HttpHandler
 from tiphys.wire.http import Response
 
 Keys = Callable[[], list[Object]]
@@ -52,8 +54,10 @@ class Paths:
         remote: RemoteDocuments,
         pages: Pages,
         debug: Mapping[str, Callable[[], str]],
+        profiling: HttpHandler | None = None,
     ) -> None:
-        """``debug`` are further pages of text, by path."""
+        """``debug`` are further pages of text, by path; ``profiling`` has those of ``pprof``."""
+        self.profiling = profiling
         self._scheme = scheme
         self._documents = documents
         self._remote = remote
@@ -99,6 +103,8 @@ class Paths:
             return await self._health[first].answer(call, rest)
         if first in ("api", "apis"):
             return self._discover(call, first, rest.rstrip("/"))
+        if self.profiling is not None and path.startswith(pprof.PREFIX):
+            return await self.profiling(call.request)
         if path.startswith("/openapi/v3/"):
             return await self._documents.show_v3(call, path.removeprefix("/openapi/v3/"))
         if first == "version":

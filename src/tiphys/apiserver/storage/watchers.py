@@ -175,7 +175,9 @@ class Watchers:
         for group in list(self._groups.values()):
             contain("marking a watch", group.mark, revision)
 
+    def members(self) -> list[Member]:
+        return [member for group in self._groups.values() for member in group.members.values()]
+
     def cut_off_all(self) -> None:
-        for group in list(self._groups.values()):
-            for member in list(group.members.values()):
-                contain("ending a watch", member.cut_off)
+        for member in self.members():
+            contain("ending a watch", member.cut_off)
