@@ -317,7 +317,7 @@ class Running:
         self.wait(lambda: self.get("nobody", "/")[0] == 404)
 
     @staticmethod
-    def wait(condition: Any, seconds: float = 20) -> None:
+    def wait(condition: Any, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:

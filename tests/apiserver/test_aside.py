@@ -184,7 +184,7 @@ def test_rules_of_custom_resources(held: Held) -> None:
         await world.namespace("a")
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         assert (await world.raw("POST", path, definition(rules))).status == 201
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await world.raw("GET", things)).status != 200:
                 await world.settle()
         assert await create(world, 1) == (201, 1)

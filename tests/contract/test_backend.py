@@ -94,7 +94,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
 
     def play(scenario: Scenario) -> None:
         async def main() -> None:
-            async with asyncio.timeout(30), backend_of(kind, tmp_path / "data", endpoint) as backend:
+            async with asyncio.timeout(60), backend_of(kind, tmp_path / "data", endpoint) as backend:
                 await scenario(Lab(backend))
 
         asyncio.run(main())

@@ -255,7 +255,7 @@ def test_the_end_of_a_container_is_told_at_once(run: Run, tmp_path: Path) -> Non
         listener = asyncio.create_task(listen())
         await asyncio.sleep(0.05)
         sandbox_id, identity = await start(runtime, tmp_path, "event", "sh", "-c", "sleep 0.2; exit 1")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await told.get() != identity:
                 pass
         listener.cancel()

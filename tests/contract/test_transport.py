@@ -70,7 +70,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Handler, Use], None]:
 
     def run(handler: Handler, use: Use) -> None:
         async def main() -> None:
-            async with asyncio.timeout(30), opener(handler) as transport:
+            async with asyncio.timeout(60), opener(handler) as transport:
                 await use(transport)
 
         with asyncio.Runner(loop_factory=loop_factory) as runner:

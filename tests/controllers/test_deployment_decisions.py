@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tiphys.api.object import Object
@@ -169,13 +169,16 @@ def test_scaling_in_proportion(
 
 
 @given(st.integers(0, 50), st.integers(0, 5), st.lists(st.integers(1, 20), max_size=4))
+@example(1, 1, [1, 1, 1, 1])
 def test_scaling_in_proportion_reaches_exactly_what_is_allowed(desired: int, surge: int, sizes: list[int]) -> None:
+    """Unless the largest set would have to give more than it has: as upstream's, it then gives all."""
     noted = {"desired_replicas": "1", "max_replicas": str(sum(sizes))}
     sets = [rs(f"rs{n}", size, age=n, **noted) for n, size in enumerate(sizes)]
     scales = rollout.scale(deployment(desired, surge, 1), None, sets)
     assert all(scale.replicas >= 0 for scale in scales)
     if len(sets) > 1:
-        assert sum(scale.replicas for scale in scales) == (desired + surge if desired else 0)
+        reached, allowed = sum(scale.replicas for scale in scales), desired + surge if desired else 0
+        assert reached == allowed or (reached > allowed and scales[0].replicas == 0)
 
 
 def test_a_saturated_new_set_takes_the_old_ones_down() -> None:

@@ -99,7 +99,7 @@ class World:
         await self.client.create(ENDPOINT_SLICES, described)
 
     async def eventually(self, name: str, qtype: str = "A", rcode: int = RCODE.NOERROR) -> DNSRecord:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (answer := await self.udp(name, qtype)).header.rcode != rcode:
                 await asyncio.sleep(0.02)
             return answer
@@ -121,7 +121,7 @@ async def _run(test: Callable[[World], Awaitable[None]], options: Any) -> None:
     server = DNSServer(DNSConfig("node-1", "127.0.0.1", 0, **options), client, clock)
     task = asyncio.create_task(server.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while server.port == 0:
                 await asyncio.sleep(0.01)
         await test(World(client, server, elsewhere))
@@ -402,7 +402,7 @@ def test_it_publishes_itself_and_repairs_what_is_lost() -> None:
 
 
 async def _published(client: Client) -> tuple[Object, Object]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             services = (await client.list(SERVICES, "kube-system"))["items"]
             slices = (await client.list(ENDPOINT_SLICES, "kube-system"))["items"]
@@ -503,7 +503,7 @@ async def ask_from(world: World, address: str, name: str) -> DNSRecord:
     transport = Captured()
     question = DNSRecord.question(name, "A")
     world.server.received(bytes(question.pack()), (address, 5353), transport)  # type: ignore[arg-type]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         data, client = await transport.sent.get()
     assert client == (address, 5353)
     return DNSRecord.parse(data)

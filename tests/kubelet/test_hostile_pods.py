@@ -87,7 +87,7 @@ async def logs(m: Machine, name: str, container: str = "main", query: str = "") 
     return text.decode(errors="replace")
 
 
-async def until_said(m: Machine, name: str, words: str, seconds: float = 20) -> str:
+async def until_said(m: Machine, name: str, words: str, seconds: float = 60) -> str:
     deadline = time.monotonic() + seconds
     while words not in (text := await logs(m, name)):
         assert time.monotonic() < deadline, text

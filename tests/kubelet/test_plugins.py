@@ -83,7 +83,7 @@ async def watched(folder: Path, handler: Handler) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
 

@@ -48,7 +48,7 @@ def net() -> Iterator[Lab]:
         yield built
 
 
-async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 10) -> Any:
+async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
     async with asyncio.timeout(seconds):
         while not (found := await condition()):
             await asyncio.sleep(0.02)

@@ -92,7 +92,7 @@ async def _udp() -> None:
     tracker.slice_changed(slice_of(endpoint("127.0.0.1"), port=ports[0], protocol="UDP"))
     await proxy.sync(tracker.take_changes())
     transport, client = await loop.create_datagram_endpoint(Client, remote_addr=("127.0.99.2", 80))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         for text in (b"a", b"b"):
             transport.sendto(text)
             assert await client.answers.get() == b"one " + text
@@ -118,7 +118,7 @@ async def _answered(everywhere: str, asked: str) -> None:
     relay = UdpRelay(lambda client: ("127.0.0.1", server.get_extra_info("sockname")[1]), SystemClock())
     await relay.listen(everywhere, 31987)
     transport, client = await loop.create_datagram_endpoint(Client, remote_addr=(asked, 31987))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         transport.sendto(b"a")
         assert await client.answers.get() == b"one a"
     transport.close()
@@ -193,7 +193,7 @@ async def _outlives() -> None:
         writer.close()
 
     tracker, proxy = Tracker("ip", "node-1"), backend()
-    async with await asyncio.start_server(echoing, "127.0.99.31", 38082), asyncio.timeout(5):
+    async with await asyncio.start_server(echoing, "127.0.99.31", 38082), asyncio.timeout(60):
         tracker.service_changed(service(cluster_ip="127.0.99.4"))
         tracker.slice_changed(slice_of(endpoint("127.0.99.31"), port=38082))
         await proxy.sync(tracker.take_changes())

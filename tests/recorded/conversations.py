@@ -206,5 +206,5 @@ def _differences(recorded: Any, got: Any, path: str = "") -> Iterator[str]:
     elif isinstance(recorded, list) and isinstance(got, list) and len(recorded) == len(got):
         for index, (one, other) in enumerate(zip(recorded, got, strict=True)):
             yield from _differences(one, other, f"{path}[{index}]")
-    elif recorded != got and not (".cells[" in path and _AGE(str(recorded)) and _AGE(str(got))):
+    elif recorded != got and not (".cells" in path and _AGE(str(recorded)) and _AGE(str(got))):
         yield f"{path}: v1.36 gave {json.dumps(recorded)[:400]}, this server {json.dumps(got)[:400]}"

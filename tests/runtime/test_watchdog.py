@@ -25,7 +25,10 @@ def watch(work: object, caplog: pytest.LogCaptureFixture) -> tuple[Holds, str]:
         with Watchdog(holds, held=0.1, every=0.02):
             await asyncio.sleep(0.05)
             work()  # type: ignore[operator]
-            await asyncio.sleep(0.05)
+            for _ in range(1000):  # the watchdog's thread needs its turn to say what it has seen
+                if holds.count:
+                    break
+                await asyncio.sleep(0.02)
 
     with caplog.at_level(logging.WARNING, "tiphys.runtime.watchdog"):
         asyncio.run(main())

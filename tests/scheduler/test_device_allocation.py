@@ -467,7 +467,7 @@ def test_a_pod_waits_until_its_device_is_ready() -> None:
             cluster, slice_of("s", device("a", bindingConditions=["Attached"], bindingFailureConditions=["Lost"]))
         )
         await ask(cluster, claim(exactly(count=1), name="one"), "p")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "allocation" not in ((await claimed(cluster, "one")).get("status") or {}):
                 await asyncio.sleep(0.05)
         await asyncio.sleep(5)

@@ -67,7 +67,7 @@ class RealMember:
             env={"PATH": os.environ["PATH"]},
         )
 
-    def wait(self, seconds: float = 30.0) -> None:
+    def wait(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:

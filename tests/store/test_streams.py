@@ -87,7 +87,7 @@ def test_who_asks_for_progress_and_leaves_ends_nothing(kind: str, tmp_path: Path
                 reading.cancel()
                 await asyncio.gather(asking, reading, return_exceptions=True)
             await store.put(Put(b"/last", b"x"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 async for batch in watch:
                     if any(event.kv.key == b"/last" for event in batch.events):
                         break
@@ -115,7 +115,7 @@ def test_a_stream_that_is_dead_without_an_end_is_noticed_and_resumed(
                 for key in missed:
                     await direct.put(Put(key, b"x"))
                 await watch.request_progress()
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while len(seen) < 4:
                         seen += [event.kv.key for event in (await anext(watch)).events]
                 assert seen == [b"/first", *missed]

@@ -35,7 +35,7 @@ def page(port: int, path: str) -> bytes:
         connection.close()
 
 
-def wait_until_healthy(process: subprocess.Popen[bytes], port: int, seconds: float = 20.0) -> None:
+def wait_until_healthy(process: subprocess.Popen[bytes], port: int, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:

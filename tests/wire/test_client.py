@@ -30,7 +30,7 @@ def against(script: Script, use: Callable[[SocketTransport], Awaitable[None]]) -
 
         server = await asyncio.start_server(connected, "127.0.0.1", 0)
         transport = SocketTransport("127.0.0.1", server.sockets[0].getsockname()[1])
-        async with asyncio.timeout(10), server:
+        async with asyncio.timeout(60), server:
             await use(transport)
             await transport.close()
 

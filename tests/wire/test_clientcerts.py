@@ -43,7 +43,7 @@ def run(use: Callable[[Server], Awaitable[None]]) -> None:
         assert context.asks
         server = await serve(who, "127.0.0.1", 0, tls=context)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await use(server)
         finally:
             await server.close(0.1)

@@ -27,7 +27,7 @@ def in_callback(use: Callable[[asyncio.AbstractEventLoop], Awaitable[None] | Non
                 done.set_exception(error)
 
         loop.call_soon(call)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             if (rest := await done) is not None:
                 await rest
 

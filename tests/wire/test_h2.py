@@ -43,7 +43,7 @@ def run(request: pytest.FixtureRequest) -> Callable[..., None]:
         async def main() -> None:
             server = await serve(handler, "127.0.0.1", 0, tls=contexts.server_context(*SERVER_PAIR), limits=limits)
             client = await Http2Client.connect(server.port, contexts.client_context(AUTHORITY.pem))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await use(client, server)
                 client.close()
                 await server.close(1)
@@ -352,7 +352,7 @@ def block(*fields: tuple[str, str | bytes], method: str = "GET") -> bytes:
 async def attacked(handler: Handler, use: Callable[[Raw, Server], Awaitable[None]], limits: Limits | None = None):
     server = await serve(handler, "127.0.0.1", 0, tls=contexts.server_context(*SERVER_PAIR), limits=limits)
     raw = await Raw.connect(server.port)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await use(raw, server)
         raw.writer.transport.abort()
         healthy = await Http2Client.connect(server.port, contexts.client_context(AUTHORITY.pem))

@@ -104,7 +104,7 @@ def test_a_connection_answers_as_several_do_that_have_seen_no_request_before() -
 
     async def main() -> None:
         server = await serve(show, "127.0.0.1", 0)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             together = await ask(server, requests)
             apart = [(await ask(server, [request]))[0] for request in requests]
             await server.close(1)

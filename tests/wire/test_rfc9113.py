@@ -250,7 +250,7 @@ def test_errors(kind: str, case: str) -> None:
     sent, codes = CASES[case]
 
     async def main() -> None:
-        async with listening(kind) as (reader, writer), asyncio.timeout(10):
+        async with listening(kind) as (reader, writer), asyncio.timeout(60):
             writer.write(PREFACE + frame(SETTINGS, 0, 0) + sent)
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
@@ -269,7 +269,7 @@ def test_errors(kind: str, case: str) -> None:
 @pytest.mark.parametrize("case", FINE)
 def test_what_is_allowed_is_answered(kind: str, case: str) -> None:
     async def main() -> None:
-        async with listening(kind) as (reader, writer), asyncio.timeout(10):
+        async with listening(kind) as (reader, writer), asyncio.timeout(60):
             writer.write(PREFACE + frame(SETTINGS, 0, 0) + FINE[case])
             async for what, stream, payload in frames(reader):
                 assert what not in (GOAWAY, RST_STREAM)

@@ -86,7 +86,7 @@ def converse(use: Use) -> None:
         opened: asyncio.Queue[SpdyStream] = asyncio.Queue()
         client = SpdyConnection(near, server=False)
         server = SpdyConnection(far, server=True, accept=opened.put_nowait)
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(client.run())
             group.create_task(server.run())
             await use(client, server, opened)
@@ -172,7 +172,7 @@ def test_a_refused_stream_is_an_error() -> None:
     async def main() -> None:
         near, far = stream_pair()
         client, server = SpdyConnection(near, server=False), SpdyConnection(far, server=True)
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(client.run())
             group.create_task(server.run())
             with pytest.raises(ConnectionResetError):
@@ -193,7 +193,7 @@ def test_a_peer_with_windows_is_not_overrun() -> None:
         async def frames(far: MemoryStream) -> list[FrameKind]:
             return [frame.kind for frame in reader.feed(await far.read())]
 
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(client.run())
             opening = group.create_task(client.open({"a": "b"}))
             assert await frames(far) == [FrameKind.SYN_STREAM]

@@ -185,7 +185,7 @@ def run(folder: Path, work: Callable[[Scene], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
     async with asyncio.timeout(seconds):
         while not (value := await condition()):
             await asyncio.sleep(0.1)

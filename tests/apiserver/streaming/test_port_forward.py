@@ -38,7 +38,7 @@ def test_tunnelled_spdy() -> None:
     async def main() -> None:
         transport = gateway(kubelet)
         headers = websocket.request_headers(f"SPDY/3.1+{PROTOCOL}")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             answer = await transport.send(Request("GET", "/", headers=headers))
             assert websocket.check_answer(headers, answer.status, Headers(answer.headers)) == f"SPDY/3.1+{PROTOCOL}"
             connection = SpdyConnection(TunnelStream(WebSocket(answer.upgraded(), server=False)), server=False)

@@ -15,7 +15,7 @@ from tests.apiserver.streaming.tails import KINDS, Task, carry
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_of_it_arrives(kind: str, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for task in (Task(3_000_001, 1), Task(2_000_003, 2, slow=True)):
                 arrived, sent = await carry(kind, task)
                 assert arrived == sent
