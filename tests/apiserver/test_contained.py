@@ -87,13 +87,36 @@ def cacher(world: World, group: str, plural: str) -> Any:
     return world.server.registries.get(group, plural).store.cacher
 
 
+class Replaceable:
+    """A follower whose ``call`` a fault can take the place of."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = self._real = call
+
+    def __call__(self) -> None:
+        self.call()
+
+    def __eq__(self, other: object) -> bool:
+        return other == self._real
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def follower(world: World, group: str, plural: str) -> tuple[Any, str]:
+    followers = cacher(world, group, plural)._followers
+    assert len(followers) == 1
+    place = Replaceable(followers[0])
+    followers[0] = place
+    return place, "call"
+
+
 PLACES: dict[str, Place] = {
     "a cache takes changes": lambda world: (cacher(world, "", "configmaps"), "changed"),
     "a cache applies one": lambda world: (cacher(world, "", "configmaps"), "_apply"),
     "an object is read": lambda world: (cacher(world, "", "configmaps").codec, "_splice"),
     "watchers are told": lambda world: (cacher(world, "", "configmaps").watchers, "send"),
-    "the follower of definitions": lambda world: (cacher(world, *DEFINED), "on_change"),
-    "the follower of services": lambda world: (cacher(world, "apiregistration.k8s.io", "apiservices"), "on_change"),
+    "the follower of definitions": lambda world: follower(world, *DEFINED),
+    "the follower of services": lambda world: follower(world, "apiregistration.k8s.io", "apiservices"),
     "the feed delivers": lambda world: (world.server._feed, "_deliver"),
     "the feed advances": lambda world: (world.server._feed, "_advance"),
     "the store publishes": lambda world: (world.backend.hub, "_gather"),

@@ -17,15 +17,7 @@ import orjson
 
 from tiphys.api import errors
 from tiphys.api.object import Object
-from tiphys.client.delegated import (
-    ANONYMOUS,
-    AccessReviews,
-    DelegatedAuthentication,
-    TokenReviews,
-    Trust,
-    User,
-    read_trust,
-)
+from tiphys.client.delegated import DelegatedAccess, Trust, User, read_trust
 from tiphys.client.errors import ApiError
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
@@ -37,37 +29,24 @@ from tiphys.wire.tls.contexts import server_context
 
 log = logging.getLogger(__name__)
 
-_REMEMBER_SECONDS = 10.0
 _RETRY_SECONDS = 0.1
 
 Attributes = Mapping[str, str]
 """What a request is about, in the words of SubjectAccessReview: of a resource, or ``path`` and ``verb`` alone."""
 
 
-class Gate:
-    """Lets callers through whom the API server knows and allows what they ask."""
+async def admit(access: DelegatedAccess, request: Request, attributes: Attributes) -> None:
+    """Lets callers through whom the API server knows and allows what they ask.
 
-    def __init__(self, authentication: DelegatedAuthentication, reviews: AccessReviews) -> None:
-        self._authentication = authentication
-        self._reviews = reviews
-
-    @classmethod
-    def over(cls, client: Client, clock: Clock, trust: Trust) -> Gate:
-        """Answers are remembered for 10 s."""
-        tokens = TokenReviews(client, clock, _REMEMBER_SECONDS)
-        reviews = AccessReviews(client, clock, _REMEMBER_SECONDS, _REMEMBER_SECONDS)
-        return cls(DelegatedAuthentication(trust, tokens), reviews)
-
-    async def admit(self, request: Request, attributes: Attributes) -> None:
-        """Raises ``StatusError`` 401, 403 and 405: aggregated APIs of the add-ons are read only."""
-        user = await self._authentication.user(request)
-        if user is None and "authorization" in request.headers:
-            raise errors.unauthorized()
-        user = user or ANONYMOUS
-        if request.method != "GET":
-            raise errors.method_not_allowed()
-        if not await self._reviews.allowed(user, attributes):
-            raise _refused(user, attributes)
+    Raises ``StatusError`` 401, 403 and 405: aggregated APIs of the add-ons are read only.
+    """
+    user = await access.caller(request)
+    if user is None:
+        raise errors.unauthorized()
+    if request.method != "GET":
+        raise errors.method_not_allowed()
+    if not await access.allows(user, attributes):
+        raise _refused(user, attributes)
 
 
 def _refused(user: User, attributes: Attributes) -> errors.StatusError:

@@ -146,7 +146,7 @@ class APIServer:
         asking = Asking(self.backends)
         documents.remote = RemoteDocuments(services, asking, documents.forget)
         self._availability = AvailabilityFollower(
-            self.registries, check=asking.check, follower=documents.remote, runner=self._runner
+            self.registries, check=asking.check, observer=documents.remote, runner=self._runner
         )
         self.metrics.add_source(self._availability.figures)
         self._audit = None if config.audit is None else _auditing(config.audit, clock)

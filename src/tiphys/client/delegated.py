@@ -35,6 +35,7 @@ class User(NamedTuple):
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
+MASTERS = "system:masters"
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
@@ -161,6 +162,14 @@ class DelegatedAuthentication:
         token = bearer_token(next(iter(request.headers.each("authorization")), ""))
         return await self._tokens.user(token) if token and self._tokens is not None else None
 
+    async def caller(self, request: Request) -> User | None:
+        """The user, or for a caller without any credential the anonymous one; None for a credential that does not
+        count. Raises what ``user`` raises."""
+        if (user := await self.user(request)) is not None:
+            return user
+        token = bearer_token(next(iter(request.headers.each("authorization")), ""))
+        return None if request.peer.refused_certificate or (token and self._tokens is not None) else ANONYMOUS
+
     def _named_by_proxy(self, request: Request, der: bytes) -> User | None:
         proxy = user_of_certificate(der)
         if proxy is None or (self._trust.proxy_names and proxy.name not in self._trust.proxy_names):
@@ -178,6 +187,38 @@ class DelegatedAuthentication:
         )
         uid = next((headers[header] for header in self._trust.uid_headers if headers.get(header)), "")
         return User(name, tuple(groups), uid, extra)
+
+
+class DelegatedAccess:
+    """Who calls, and whether they may.
+
+    ``tokens`` None: no token counts. ``reviews`` None: nobody is asked, and only administrators are allowed anything.
+    """
+
+    def __init__(self, trust: Trust, tokens: TokenReviews | None, reviews: AccessReviews | None) -> None:
+        self._tokens = tokens
+        self._reviews = reviews
+        self.believe(trust)
+
+    @classmethod
+    def over(cls, client: Client, clock: Clock, trust: Trust, seconds: float = 10.0) -> DelegatedAccess:
+        """Answers are remembered for ``seconds``."""
+        reviews = AccessReviews(client, clock, seconds, seconds)
+        return cls(trust, TokenReviews(client, clock, seconds), reviews)
+
+    def believe(self, trust: Trust) -> None:
+        """From now on, client certificates and proxies are these."""
+        self._authentication = DelegatedAuthentication(trust, self._tokens)
+
+    async def caller(self, request: Request) -> User | None:
+        """None for a credential that does not count. Raises ``ApiError``, ``ConnectionError``."""
+        return await self._authentication.caller(request)
+
+    async def allows(self, user: User, attributes: Mapping[str, str]) -> bool:
+        """Raises ``ApiError``, ``ConnectionError``."""
+        if MASTERS in user.groups:
+            return True
+        return self._reviews is not None and await self._reviews.allowed(user, attributes)
 
 
 def _is_issued_by(der: bytes, authorities: bytes) -> bool:

@@ -12,12 +12,11 @@ import pytest
 
 from tests.apiserver.apiworld import World, run
 from tests.wire.certificates import Authority
-from tiphys.addons.aggregated import Gate
 from tiphys.addons.metricsserver.exposition import Point, Sample
 from tiphys.addons.metricsserver.handler import MetricsHandler, Target, target_of
 from tiphys.addons.metricsserver.scraper import Scraper, kubelet_address
 from tiphys.addons.metricsserver.usage import Usage
-from tiphys.client.delegated import AccessReviews, DelegatedAuthentication, TokenReviews, Trust
+from tiphys.client.delegated import AccessReviews, DelegatedAccess, TokenReviews, Trust
 from tiphys.client.informer import Informer
 from tiphys.client.resources import NODES, PODS
 from tiphys.runtime.clock import SystemClock
@@ -39,7 +38,7 @@ class Api:
         tokens, reviews = TokenReviews(client, world.clock, 10), AccessReviews(client, world.clock, 10, 10)
         self.handler = MetricsHandler(
             self.usage, self.nodes, self.pods, world.clock,
-            gate=Gate(DelegatedAuthentication(Trust(), tokens), reviews),
+            access=DelegatedAccess(Trust(), tokens, reviews),
         )  # fmt: skip
 
     async def get(self, path: str, user: Any = ("root", ("system:masters",)), accept: str = "") -> tuple[int, Object]:

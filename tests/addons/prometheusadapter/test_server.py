@@ -15,13 +15,12 @@ import pytest
 
 from tests.apiserver.apiworld import World
 from tests.controlplane import free_port
-from tiphys.addons.aggregated import Gate
 from tiphys.addons.prometheusadapter.catalog import Catalog
 from tiphys.addons.prometheusadapter.handler import AdapterHandler, MetricTarget, target_of
 from tiphys.addons.prometheusadapter.prometheus import Prometheus, PrometheusError
 from tiphys.addons.prometheusadapter.relister import Relister
 from tiphys.addons.prometheusadapter.rules import read_rules
-from tiphys.client.delegated import Trust
+from tiphys.client.delegated import DelegatedAccess, Trust
 from tiphys.client.rest import Client
 from tiphys.controllers.config import ControllerManagerConfig
 from tiphys.controllers.manager import ControllerManager
@@ -111,7 +110,7 @@ class Fake:
 def test_what_prometheus_answers_is_bounded_in_time_and_size(fake: Fake, says: str) -> None:
     async def main() -> None:
         server = await serve(fake, "127.0.0.1", 0)
-        prometheus = Prometheus(f"http://127.0.0.1:{server.port}", 0.3)
+        prometheus = Prometheus(f"http://127.0.0.1:{server.port}", 0.3 if fake.seconds else 60)
         try:
             with pytest.raises(PrometheusError, match=says):
                 await prometheus.query("x")
@@ -131,8 +130,8 @@ class Scene:
             read_rules(RULES, "rules"), prometheus, world.admin, SystemClock(), interval=60, max_age=300
         )
         client = world.client_of("adapter", ("system:masters",))
-        gate = Gate.over(client, SystemClock(), Trust())
-        self.handler = AdapterHandler(lambda: self.relister.catalog, prometheus, client, gate)
+        access = DelegatedAccess.over(client, SystemClock(), Trust())
+        self.handler = AdapterHandler(lambda: self.relister.catalog, prometheus, client, access)
 
     async def get(self, path: str, user: Any = ("root", ("system:masters",))) -> tuple[int, Object]:
         path, _, query = path.partition("?")

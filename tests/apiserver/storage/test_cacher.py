@@ -464,9 +464,16 @@ def test_bookmarks_are_for_those_who_asked() -> None:
 def test_who_follows_the_cache_and_fails_does_not_stop_it() -> None:
     async def scene(lab: Lab) -> None:
         await lab.cacher.ready()
-        lab.cacher.on_change = lambda: 1 // 0  # type: ignore[assignment,return-value]
-        await lab.put("a")
-        await lab.settled()
+        calls: list[str] = []
+        lab.cacher.follow(lambda: 1 // 0)  # type: ignore[arg-type,return-value]
+        lab.cacher.follow(lambda: calls.append("first"))
+        with lab.cacher.followed(lambda: calls.append("second")):
+            await lab.put("a")
+            await lab.settled()
         assert lab.names == ["a"]
+        assert calls == ["first", "second"]
+        await lab.put("b")
+        await lab.settled()
+        assert calls == ["first", "second", "first"]
 
     play(scene)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tiphys.addons.aggregated import Gate, answered, json_response
+from tiphys.addons.aggregated import admit, answered, json_response
 from tiphys.addons.metricsserver import views
 from tiphys.addons.metricsserver.usage import Rate, Usage
 from tiphys.api import errors
 from tiphys.api.meta.selectors import SelectorError, parse_label_selector
 from tiphys.api.object import Object
+from tiphys.client.delegated import DelegatedAccess
 from tiphys.client.informer import Informer
 from tiphys.runtime.clock import Clock
 from tiphys.wire.health import plain
@@ -43,12 +44,12 @@ class MetricsHandler:
         pods: Informer,
         clock: Clock,
         *,
-        gate: Gate,
+        access: DelegatedAccess,
     ) -> None:
         self._usage = usage
         self._stores = {"nodes": nodes.store, "pods": pods.store}
         self._clock = clock
-        self._gate = gate
+        self._access = access
 
     async def __call__(self, request: Request) -> Response:
         if request.path in _OPEN:
@@ -58,7 +59,7 @@ class MetricsHandler:
     async def _admitted(self, request: Request) -> Response:
         target = target_of(request.path)
         verb = "get" if target is None or target.name else "list"
-        await self._gate.admit(request, _attributes(request.path, target, verb))
+        await admit(self._access, request, _attributes(request.path, target, verb))
         return self._answer(request)
 
     def _health(self, path: str) -> Response:

@@ -7,10 +7,11 @@ import ssl
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tiphys.addons.aggregated import Gate, ServingPlace, serve_until_cancelled, wait_for_trust
+from tiphys.addons.aggregated import ServingPlace, serve_until_cancelled, wait_for_trust
 from tiphys.addons.metricsserver.handler import MetricsHandler
 from tiphys.addons.metricsserver.scraper import Scraper
 from tiphys.addons.metricsserver.usage import Usage
+from tiphys.client.delegated import DelegatedAccess
 from tiphys.client.informer import Informer
 from tiphys.client.resources import NODES, PODS
 from tiphys.client.rest import Client
@@ -54,8 +55,8 @@ class MetricsServer:
                 await self._nodes.wait_synced()
                 await self._pods.wait_synced()
                 runner.supervise(self._scraper().run, "scraper")
-                gate = Gate.over(self._client, self._clock, trust)
-                handler = MetricsHandler(self._usage, self._nodes, self._pods, self._clock, gate=gate)
+                access = DelegatedAccess.over(self._client, self._clock, trust)
+                handler = MetricsHandler(self._usage, self._nodes, self._pods, self._clock, access=access)
                 await serve_until_cancelled(serving, port, trust, handler, ready)
 
     def _scraper(self) -> Scraper:

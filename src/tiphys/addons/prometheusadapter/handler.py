@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from tiphys.addons.aggregated import Gate, answered, json_response
+from tiphys.addons.aggregated import admit, answered, json_response
 from tiphys.addons.prometheusadapter import views
 from tiphys.addons.prometheusadapter.catalog import Catalog, MetricSource
 from tiphys.addons.prometheusadapter.prometheus import Prometheus, PrometheusError, Sample
@@ -21,6 +21,7 @@ from tiphys.addons.prometheusadapter.views import CUSTOM, EXTERNAL
 from tiphys.api import errors
 from tiphys.api.meta.selectors import Selector, SelectorError, parse_label_selector
 from tiphys.api.object import Object
+from tiphys.client.delegated import DelegatedAccess
 from tiphys.client.rest import Client
 from tiphys.controlkit.discovery import ServedResource
 from tiphys.wire.health import plain
@@ -80,12 +81,12 @@ def _about(resource: str) -> tuple[str, str]:
 
 class AdapterHandler:
     def __init__(
-        self, catalog: Callable[[], Catalog | None], prometheus: Prometheus, client: Client, gate: Gate
+        self, catalog: Callable[[], Catalog | None], prometheus: Prometheus, client: Client, access: DelegatedAccess
     ) -> None:
         self._catalog = catalog
         self._prometheus = prometheus
         self._client = client
-        self._gate = gate
+        self._access = access
 
     async def __call__(self, request: Request) -> Response:
         if request.path in _OPEN:
@@ -100,7 +101,7 @@ class AdapterHandler:
     async def _admitted(self, request: Request) -> Response:
         target = target_of(request.path)
         about = {"path": request.path, "verb": "get"} if target is None else target.attributes()
-        await self._gate.admit(request, about)
+        await admit(self._access, request, about)
         catalog = self._catalog()
         if catalog is None:
             raise errors.service_unavailable("which metrics there are is not known yet: Prometheus did not answer")

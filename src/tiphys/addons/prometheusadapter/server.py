@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tiphys.addons.aggregated import Gate, ServingPlace, serve_until_cancelled, wait_for_trust
+from tiphys.addons.aggregated import ServingPlace, serve_until_cancelled, wait_for_trust
 from tiphys.addons.prometheusadapter.handler import AdapterHandler
 from tiphys.addons.prometheusadapter.prometheus import Prometheus
 from tiphys.addons.prometheusadapter.relister import Relister
 from tiphys.addons.prometheusadapter.rules import Rules
+from tiphys.client.delegated import DelegatedAccess
 from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready
@@ -38,6 +39,6 @@ async def serve_adapter(
         )
         async with Runner(clock, "prometheus-adapter ") as runner:
             runner.supervise(relister.run, "relister")
-            gate = Gate.over(client, clock, trust)
-            handler = AdapterHandler(lambda: relister.catalog, prometheus, client, gate)
+            access = DelegatedAccess.over(client, clock, trust)
+            handler = AdapterHandler(lambda: relister.catalog, prometheus, client, access)
             await serve_until_cancelled(config.serving, port, trust, handler, ready)

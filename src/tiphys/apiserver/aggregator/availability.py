@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -82,7 +83,9 @@ def _serves(endpoint_slice: Object, port: str) -> bool:
     return ready and any(p.get("name") == port and "port" in p for p in endpoint_slice.get("ports") or ())
 
 
-class Follower(Protocol):
+class Observer(Protocol):
+    """Who wants to know what looking at the servers gave."""
+
     async def seen(self, remote: Remote, *, answers: bool) -> None:
         """A server has been looked at."""
         ...
@@ -103,16 +106,16 @@ class _Followed:
 
 class AvailabilityFollower:
     """Brings the conditions up to date: after changes of an APIService, its service or its endpoints, every 30 seconds,
-    and sooner while a server does not answer. ``follower`` gets the results."""
+    and sooner while a server does not answer. ``observer`` gets the results."""
 
     def __init__(
-        self, registries: Registries, *, check: Callable[[Remote], Awaitable[str]], follower: Follower, runner: Runner
+        self, registries: Registries, *, check: Callable[[Remote], Awaitable[str]], observer: Observer, runner: Runner
     ) -> None:
         """``check`` gives what is wrong with the server of an API, or nothing."""
         self._registries = registries
         self._registry = registries.get(GROUP, "apiservices")
         self._check = check
-        self._follower = follower
+        self._observer = observer
         self._runner = runner
         self._followed: dict[str, _Followed] = {}
         self.unavailable: dict[str, str] = {}
@@ -122,14 +125,14 @@ class AvailabilityFollower:
 
     async def run(self) -> None:
         changed = asyncio.Event()
-        for group, plural in ((GROUP, "apiservices"), ("", "services"), (_SLICES, "endpointslices")):
-            registry = self._registries.get(group, plural)
-            registry.store.cacher.on_change = changed.set
-        while True:
-            changed.clear()
-            await self._look_at_all()
-            await self._registries.clock.sleep(_GATHER_SECONDS)
-            await changed.wait()
+        with ExitStack() as stack:
+            for group, plural in ((GROUP, "apiservices"), ("", "services"), (_SLICES, "endpointslices")):
+                stack.enter_context(self._registries.get(group, plural).store.cacher.followed(changed.set))
+            while True:
+                changed.clear()
+                await self._look_at_all()
+                await self._registries.clock.sleep(_GATHER_SECONDS)
+                await changed.wait()
 
     async def _look_at_all(self) -> None:
         """Wake the tasks of those of which something has changed; begin and end tasks."""
@@ -141,7 +144,7 @@ class AvailabilityFollower:
         for name in self._followed.keys() - {entry.name for entry, _ in remotes}:
             self._followed.pop(name).task.cancel()
             self.unavailable.pop(name, None)
-            self._follower.gone(name)
+            self._observer.gone(name)
         for entry, reference in remotes:
             try:
                 self._wake(entry.name, await self._state(entry, reference))
@@ -215,7 +218,7 @@ class AvailabilityFollower:
             condition = _unavailable("FailedDiscoveryCheck", problem) if problem else _AVAILABLE
         self._count(name, condition)
         await self._write(entry, condition)
-        await self._follower.seen(remote, answers=condition is _AVAILABLE)
+        await self._observer.seen(remote, answers=condition is _AVAILABLE)
         return not asked or condition is _AVAILABLE
 
     def _count(self, name: str, condition: Object) -> None:

@@ -7,6 +7,7 @@ https://kubernetes.io/docs/concepts/cluster-administration/flow-control/#default
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 from tiphys.api import errors
 from tiphys.api.apply import apply, excluding, of_paths
@@ -119,12 +120,13 @@ class DanglingFollower:
 
     async def run(self) -> None:
         changed = asyncio.Event()
-        for plural in ("flowschemas", "prioritylevelconfigurations"):
-            self._registries.get(GROUP, plural).store.cacher.on_change = changed.set
-        while True:
-            await report_dangling(self._registries)
-            await changed.wait()
-            changed.clear()
+        with ExitStack() as stack:
+            for plural in ("flowschemas", "prioritylevelconfigurations"):
+                stack.enter_context(self._registries.get(GROUP, plural).store.cacher.followed(changed.set))
+            while True:
+                await report_dangling(self._registries)
+                await changed.wait()
+                changed.clear()
 
 
 async def report_dangling(registries: Registries) -> None:

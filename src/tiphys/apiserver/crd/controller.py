@@ -55,7 +55,7 @@ class DefinitionController:
     async def start(self) -> None:
         """Serve what is defined; from then on follow every change at once."""
         cacher = self._registry.store.cacher
-        cacher.on_change = self._changed
+        cacher.follow(self._changed)
         await cacher.ready()
         self._changed()
 

@@ -17,6 +17,7 @@ import gc
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from json import JSONDecodeError
@@ -92,8 +93,7 @@ class Cacher:
         self.prefix = prefix
         self.watchers = Watchers()
         self.generation = 0
-        self.on_change: Callable[[], None] | None = None
-        """Called after every change, for who cannot wait until somebody asks."""
+        self._followers: list[Callable[[], None]] = []
         self.oldest = 0
         self.changed_at = 0
         self._state = CacheState.COLD
@@ -281,9 +281,22 @@ class Cacher:
             self.oldest = change.revision
             self._window_bytes -= change.size
 
+    def follow(self, follower: Callable[[], None]) -> None:
+        """Call ``follower`` after every change from now on, for who cannot wait until somebody asks."""
+        self._followers.append(follower)
+
+    @contextmanager
+    def followed(self, follower: Callable[[], None]) -> Iterator[None]:
+        """The same while the context lasts."""
+        self.follow(follower)
+        try:
+            yield
+        finally:
+            self._followers.remove(follower)
+
     def _notify(self) -> None:
-        if self.on_change is not None:
-            contain(f"the follower of {self.prefix}", self.on_change)
+        for follower in tuple(self._followers):
+            contain(f"a follower of {self.prefix}", follower)
 
     def _apply(self, event: Event) -> EntryChange | None:
         """Take one change; what is no change, as it is known already or cannot be read, gives None.

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from tiphys.client.delegated import AccessReviews, TokenReviews, Trust, read_trust
+from tiphys.client.delegated import AccessReviews, DelegatedAccess, TokenReviews, Trust, read_trust
 from tiphys.client.errors import ApiError
 from tiphys.client.kubeconfig import client_from_file
 from tiphys.client.rest import Client
@@ -46,21 +46,16 @@ async def open_port(serving: PortSettings | None, pages: Handler, clock: Clock) 
         except ssl.SSLError as error:
             raise CannotStart(f"the certificate and key of the port cannot be used: {error}") from error
         delegation = serving.delegation
-        gate = PortGate(
-            pages,
-            tokens=None if asked is None else TokenReviews(asked, clock, delegation.tokens_for),
-            reviews=None
-            if judge is None
-            else AccessReviews(judge, clock, delegation.allowed_for, delegation.denied_for),
-            always_allowed=delegation.always_allowed,
-        )
-        gate.believe(trust)
+        tokens = None if asked is None else TokenReviews(asked, clock, delegation.tokens_for)
+        reviews = None if judge is None else AccessReviews(judge, clock, delegation.allowed_for, delegation.denied_for)
+        access = DelegatedAccess(trust, tokens, reviews)
+        gate = PortGate(pages, access, delegation.always_allowed)
         limits = Limits(streams=serving.streams) if serving.streams else Limits()
         server = await serve(gate, serving.host, serving.port, tls=tls, limits=limits)
         stack.push_async_callback(server.close, grace=0.5)
         runner = await stack.enter_async_context(Runner(clock, f"port of {serving.name} "))
         runner.supervise(
-            _Renewal(serving=serving, tls=tls, gate=gate, client=asked, pair=(certificate, key), clock=clock).run,
+            _Renewal(serving=serving, tls=tls, access=access, client=asked, pair=(certificate, key), clock=clock).run,
             "certificates",
         )
         yield server
@@ -148,12 +143,12 @@ class _Renewal:
         *,
         serving: PortSettings,
         tls: ServerContext,
-        gate: PortGate,
+        access: DelegatedAccess,
         client: Client | None,
         pair: tuple[Pem, Pem],
         clock: Clock,
     ) -> None:
-        self._serving, self._tls, self._gate = serving, tls, gate
+        self._serving, self._tls, self._access = serving, tls, access
         self._client, self._pair, self._clock = client, pair, clock
 
     async def run(self) -> None:
@@ -170,7 +165,7 @@ class _Renewal:
             except (LookupFailed, OSError) as error:  # ssl.SSLError is one
                 log.warning("what was read before stays: %s", error)
                 continue
-            self._gate.believe(trust)
+            self._access.believe(trust)
             seen = now
 
     def _stamps(self) -> tuple[int, ...]:
