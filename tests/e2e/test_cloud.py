@@ -88,6 +88,7 @@ def test_a_machine_that_is_shut_down_is_tainted_and_one_that_is_gone_loses_its_n
     assert "node/node-2" in names()
 
 
+@pytest.mark.slow
 def test_a_new_node_waits_until_the_cloud_has_said_what_it_is(cluster: Machine, cloud: None) -> None:
     cluster.tiphys("node", "add", "node-4", timeout=90)
     found = wait_for(lambda: (node := cluster.get("node", "node-4")) and "taints" not in node["spec"] and node, 60)
