@@ -51,6 +51,14 @@ def test_local_traffic_asks_the_services_own_health_port() -> None:
     assert "option httpchk GET /healthz" in configuration([local])
 
 
+def test_affinity_keeps_a_clients_connections_on_one_node() -> None:
+    nodes = [node("a", "10.0.0.1"), node("b", "10.0.0.2")]
+    sticky = balancer_of(service(sessionAffinity="ClientIP"), ["192.0.2.1"], nodes)
+    assert "  balance source\n" in configuration([sticky])
+    assert "balance source" not in configuration([balancer_of(service(sessionAffinity="None"), ["192.0.2.1"], nodes)])
+    assert read_balancer(json.loads(json.dumps(sticky.as_dict()))).by_client
+
+
 def test_ipv6_addresses_have_brackets() -> None:
     made = balancer_of(service(ipFamilies=["IPv6"]), ["fd00::9"], [node("a", "10.0.0.1", "fd00::1")])
     assert "bind [fd00::9]:80" in configuration([made])

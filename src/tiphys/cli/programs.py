@@ -73,8 +73,13 @@ def preload_others() -> None:
 
 @uncollected()
 def preload_late() -> None:
-    """Import what runs on top of a node, once the node's agent runs."""
+    """Import what runs on top of a node, once the node's agent runs: what each imported by itself would be its own."""
+    import cryptography.x509  # noqa: F401
+
+    import tiphys.addons.apply
+    import tiphys.addons.hosted
     import tiphys.addons.metricsserver.command
+    import tiphys.cli.kubeadm.addon
     import tiphys.csi.local.command  # noqa: F401
 
     share_memory()
@@ -540,11 +545,11 @@ async def autoscaler(settings: Settings, ready: Ready) -> None:
 
 def cloud_programs(settings: Settings) -> list[Program]:
     """The controllers of the cloud, and the driver of its disks with its part on this node."""
-    api = ("kube-apiserver",)
+    node = ("kubelet",)
     return [
-        Program("cloud-controller-manager", _component(settings, lambda ready: cloud(settings, ready)), api),
-        Program("csi-cloud-controller", _component(settings, lambda ready: csi_cloud(settings, ready)), api),
-        Program("csi-cloud", _component(settings, lambda ready: csi_cloud_node(settings, ready)), api),
+        Program("cloud-controller-manager", _component(settings, lambda ready: cloud(settings, ready)), node),
+        Program("csi-cloud-controller", _component(settings, lambda ready: csi_cloud(settings, ready)), node),
+        Program("csi-cloud", _component(settings, lambda ready: csi_cloud_node(settings, ready)), node),
     ]
 
 

@@ -27,7 +27,8 @@ class Balancer:
     """A Service's load balancer, as it is kept in a file and written for haproxy.
 
     ``backends`` are addresses of nodes by the node's name; ``health_port`` is that of ``externalTrafficPolicy: Local``,
-    0 for none; ``sources`` are the networks that are let in, none for all.
+    0 for none; ``sources`` are the networks that are let in, none for all; ``by_client``: a client's connections go to
+    one node, as it would be another client to another one.
     """
 
     uid: str
@@ -37,6 +38,7 @@ class Balancer:
     backends: Sequence[tuple[str, str]] = ()
     health_port: int = 0
     sources: Sequence[str] = field(default=())
+    by_client: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,6 +70,7 @@ def balancer_of(service: Object, addresses: Sequence[str], nodes: Iterable[Objec
         backends=backends_of(service, nodes),
         health_port=spec.get("healthCheckNodePort") or 0 if local else 0,
         sources=list(spec.get("loadBalancerSourceRanges") or ()),
+        by_client=spec.get("sessionAffinity") == "ClientIP",
     )
 
 
@@ -108,6 +111,8 @@ def _listeners(balancer: Balancer) -> list[str]:
         lines += [f"  bind {_joined(address, frontend.port)}" for address in balancer.addresses]
         if balancer.sources:
             lines.append(f"  tcp-request connection reject unless {{ src {' '.join(balancer.sources)} }}")
+        if balancer.by_client:
+            lines += ["  balance source", "  hash-type consistent"]
         check = "check"
         if balancer.health_port:
             lines += ["  option httpchk GET /healthz", "  http-check expect status 200"]
