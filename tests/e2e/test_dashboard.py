@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from tests.e2e.visits import Visit, chromium
 from tests.machine import Machine, wait_for
 from tests.machine import machine as new_machine
+from tiphys.cli.status import proportional_memory
 
 pytest.importorskip("playwright.sync_api")
 pytestmark = [
@@ -617,6 +619,73 @@ def test_axe_finds_nothing(cluster: Machine, owner: Visit, scheme: str) -> None:
         result = owner.page.evaluate("options => axe.run(document, options)", tags)
         faults = [(each["id"], [node["html"][:200] for node in each["nodes"]][:3]) for each in result["violations"]]
         assert faults == [], f"{route}: {json.dumps(faults, indent=1)}"
+
+
+MANY = 5000
+
+
+@pytest.mark.slow
+def test_five_thousand_pods_scroll(cluster: Machine, browser: Any, owner: Visit) -> None:
+    """Pods that no scheduler takes, and what their table costs."""
+    python = cluster.tiphys_program.parent / "python"
+    cluster.run(python, "-c", MAKE, cluster.folder / "kubeconfig", str(MANY), timeout=280)
+    owner.open("/r/core/v1/pods")
+    status = owner.page.get_by_role("status").first
+    began = time.monotonic()
+    wait_for(lambda: status.inner_text().startswith("5,0"), 60, "all rows")
+    listed = time.monotonic() - began
+    frame = owner.page.get_by_role("grid").evaluate(SCROLL)
+    owner.context.new_cdp_session(owner.page).send("HeapProfiler.collectGarbage")
+    rows, memory = owner.page.locator(".vt-row").count(), largest_renderer(browser)
+    field = owner.page.get_by_label("Filter: words, app=web, app!=web")
+    began = time.monotonic()
+    field.fill("many-4321")
+    wait_for(lambda: owner.rows() == ["many-4321"], 20, "the one row")
+    found = time.monotonic() - began
+    times = f"listed in {listed:.1f} s, found in {found:.1f} s, a frame takes {frame:.0f} ms"
+    print(f"\n{MANY} pods: {times}; {rows} rows exist, {memory:.0f} MB")
+    assert rows < 100
+    assert memory < 200
+    field.fill("")
+
+
+def largest_renderer(browser: Any) -> float:
+    """Megabytes of the largest process of pages, each page that is shared counted in parts."""
+    processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    pages = [each["id"] for each in processes if each["type"] == "renderer"]
+    return max(proportional_memory(pid) for pid in pages) * 1024 / 1e6
+
+
+MAKE = """
+import asyncio, sys
+from pathlib import Path
+from tiphys.client.kubeconfig import connected
+from tiphys.client.resources import PODS
+
+SPEC = {"schedulerName": "nobody", "containers": [{"name": "c", "image": "none.example/none:1"}]}
+
+def pod(number):
+    meta = {"name": f"many-{number}", "namespace": "default"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": SPEC}
+
+async def main():
+    async with connected(Path(sys.argv[1]), "many") as client:
+        for first in range(0, int(sys.argv[2]), 50):
+            await asyncio.gather(*(client.create(PODS, pod(n), namespace="default") for n in range(first, first + 50)))
+
+asyncio.run(main())
+"""
+SCROLL = """async grid => {
+    const times = [];
+    let last = performance.now();
+    for (let n = 1; n <= 100; n++) {
+        grid.scrollTop = n * grid.scrollHeight / 100;
+        await new Promise(requestAnimationFrame);
+        times.push(performance.now() - last);
+        last = performance.now();
+    }
+    return times.sort((a, b) => a - b)[50];
+}"""
 
 
 def test_logging_out_ends_what_is_open(owner: Visit) -> None:
