@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from tiphys.apiserver.server import APIServer
 from tiphys.client.resources import ENDPOINT_SLICES, EVENTS, NODES, SERVICES
 from tiphys.client.rest import Client
 from tiphys.proxy import forward_policy, service_route
+from tiphys.proxy.config import ProxyConfig
 from tiphys.proxy.health import Health
 from tiphys.proxy.health_ports import HealthPorts
-from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig
+from tiphys.proxy.kubeproxy import KubeProxy
 from tiphys.proxy.modes import Mode
 from tiphys.proxy.nft import NftBackend
+from tiphys.proxy.nodeports import Hosts
 from tiphys.proxy.rules import Options
 from tiphys.proxy.state import Place
 from tiphys.proxy.tracker import TRIGGER_TIME, Tracker
@@ -208,6 +210,13 @@ async def _forward_policy(net: Lab) -> None:
         await net.run(("iptables", "-P", "FORWARD", "ACCEPT"))
 
 
+def listening(*hosts: str) -> Hosts:
+    async def found() -> Sequence[str]:
+        return hosts
+
+    return found
+
+
 def test_a_health_check_port_that_is_taken_is_told(tmp_path: Path) -> None:
     async def main() -> None:
         told: list[tuple[Any, ...]] = []
@@ -215,10 +224,10 @@ def test_a_health_check_port_that_is_taken_is_told(tmp_path: Path) -> None:
             other.bind(("0.0.0.0", 0))
             other.listen()
             number = other.getsockname()[1]
-            ports = HealthPorts("ip", Health(SystemClock(), 60), lambda *taken: told.append(taken))
+            ports = HealthPorts(Health(SystemClock(), 60), lambda *taken: told.append(taken), listening("0.0.0.0"))
             await ports._listen(("default", "web"), number)
             # That of the other family has the same port, and is told when it is taken there.
-            beside = HealthPorts("ip6", Health(SystemClock(), 60), lambda *taken: told.append(taken))
+            beside = HealthPorts(Health(SystemClock(), 60), lambda *taken: told.append(taken), listening("::"))
             await beside._listen(("default", "web"), number)
         assert told == [(("default", "web"), number, "address already in use")]
         await beside.close()

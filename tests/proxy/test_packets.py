@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from tiphys.proxy.nft import NftBackend
 from tiphys.proxy.rules import Options
 from tiphys.proxy.state import Family, Place
 from tiphys.proxy.tracker import Tracker
-from tiphys.proxy.userspace import UserspaceBackend
+from tiphys.proxy.userspace.backend import UserspaceBackend
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.system.hosttools import CommandError
 
@@ -144,6 +145,16 @@ def test_node_port_from_outside_from_the_host_and_on_localhost(net: Lab, node: N
     assert net.ask(net.client, OUTSIDE_ROUTER, 30080) == ("pod1", NODE)
     assert net.ask(net.node, OUTSIDE_ROUTER, 30080)[0] == "pod1"
     assert net.ask(net.node, "127.0.0.1", 30080)[0] == "pod1"
+
+
+def test_node_ports_answer_on_the_addresses_that_are_named(net: Lab, node: Node) -> None:
+    of_the_wire = replace(options(node.mode, "ip"), node_port_ranges=(f"{OUTSIDE_ROUTER}/32",))
+    node.backend = BACKENDS[node.mode](of_the_wire, node.clock, net.run)
+    node.has(service(type="NodePort"), slice_of(endpoint(PODS[1])))
+    assert net.ask(net.client, OUTSIDE_ROUTER, 30080) == ("pod1", NODE)
+    for other in (NODE, "127.0.0.1"):
+        with pytest.raises(ConnectionRefusedError):
+            net.ask(net.node, other, 30080)
 
 
 def test_external_policy_local_keeps_the_clients_address(net: Lab, node: Node) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.proxy.objects import endpoint, service, slice_of
-from tiphys.proxy.relay import UdpRelay
 from tiphys.proxy.state import Place
 from tiphys.proxy.tracker import Tracker
-from tiphys.proxy.userspace import UserspaceBackend
+from tiphys.proxy.userspace.backend import UserspaceBackend
+from tiphys.proxy.userspace.relay import UdpRelay
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.system.hosttools import CommandError
 
@@ -205,6 +205,35 @@ async def _outlives() -> None:
         writer.write(b"after")
         assert await reader.read(100) == b"after"
         writer.close()
+        await proxy.cleanup()
+
+
+def test_node_ports_are_open_on_the_addresses_that_are_named() -> None:
+    asyncio.run(_named_addresses())
+
+
+async def _named_addresses() -> None:
+    async def hosts() -> Sequence[str]:
+        return ["127.0.99.71"]
+
+    tracker = Tracker("ip", "node-1")
+    proxy = UserspaceBackend(
+        family="ip",
+        place=Place("node-1"),
+        clock=SystemClock(),
+        rng=random.Random(1),
+        run=nothing,
+        node_port_hosts=hosts,
+    )
+    async with await asyncio.start_server(answering(b"here"), "127.0.99.72", 38084):
+        tracker.service_changed(service(cluster_ip="127.0.99.70", type="NodePort", node_port=31985))
+        tracker.slice_changed(slice_of(endpoint("127.0.99.72"), port=38084))
+        await proxy.sync(tracker.take_changes())
+        reader, writer = await asyncio.open_connection("127.0.99.71", 31985)
+        assert await reader.read() == b"here"
+        writer.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", 31985)
         await proxy.cleanup()
 
 

@@ -22,8 +22,9 @@ apiserver.registry.making apiserver.registry.registries apiserver.registry.regis
 apiserver.running apiserver.server apiserver.storage.changes apiserver.storage.entry apiserver.storage.objects
 apiserver.workers cel.writer cloud.context controllers.context controllers.ownedpods csi.context
 dns.command dns.config kubelet.labels kubelet.pod.ending kubelet.recorder kubelet.server.answers kubelet.server.node
-kubelet.volumes.csi.layout kubelet.volumes.failures proxy.backend proxy.service_route
-proxy.podnetwork.follower proxy.policy.names proxy.relay proxy.userspace scheduler.cache scheduler.messages
+kubelet.volumes.csi.layout kubelet.volumes.failures proxy.backend proxy.service_route proxy.userspace.backend
+proxy.userspace.relay
+proxy.podnetwork.follower proxy.policy.names scheduler.cache scheduler.messages
 scheduler.podindex scheduler.slim scheduler.table scheduler.volumes validation.overlaps validation.registry
 validation.shared.common validation.shared.internal validation.shared.internaltypes validation.shared.keypair
 validation.shared.rules validation.shared.wireorder wire.hostaddress wire.inprocess wire.listening wire.memory

@@ -404,7 +404,7 @@ async def proxy(settings: Settings, ready: Ready) -> None:
     """The service proxy, with the pod network and the network policies beside it."""
     from tiphys.cluster.networking.network import configure_pods
     from tiphys.proxy.command import Shared, run
-    from tiphys.proxy.kubeproxy import ProxyConfig
+    from tiphys.proxy.config import ProxyConfig
     from tiphys.proxy.modes import Mode
     from tiphys.proxy.podnetwork.follower import PodNetwork
     from tiphys.proxy.policy.follower import NetworkPolicies

@@ -16,8 +16,10 @@ from tiphys.client import options
 from tiphys.client.kubeconfig import connected
 from tiphys.client.rest import Client
 from tiphys.client.throttle import RequestRate
+from tiphys.proxy.config import ProxyConfig
 from tiphys.proxy.configfile import make_config, parse
-from tiphys.proxy.kubeproxy import KubeProxy, ProxyConfig, cleanup_node
+from tiphys.proxy.host import adjust_oom_score
+from tiphys.proxy.kubeproxy import KubeProxy, cleanup_node
 from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.component import ConfigError, Ready, launch, log_as_file_says, read_file, whenever
 from tiphys.runtime.flags import FlagParser
@@ -39,6 +41,7 @@ FIELD_OF_FLAG = {
     "detect_local_mode": "detectLocalMode",
     "nodeport_addresses": "nodePortAddresses",
     "hostname_override": "hostnameOverride",
+    "oom_score_adj": "oomScoreAdj",
 }
 """Flags that say what a field of the configuration file says."""
 
@@ -66,7 +69,7 @@ def parser() -> FlagParser:
     add("--pod-bridge-interface", default="", help="the pods' bridge, for BridgeInterface")
     add("--pod-interface-name-prefix", default="", help="the pods' interfaces, for InterfaceNamePrefix")
     add(
-        "--nodeport-addresses", type=lambda text: text.split(","), help="ranges of addresses that take NodePort traffic"
+        "--nodeport-addresses", type=lambda text: text.split(","), help="who takes NodePort traffic: ranges, or primary"
     )
     parser.add_bool("--masquerade-all", default=False, help="hide every client of a cluster IP behind the node")
     add("--iptables-masquerade-bit", type=int, default=14, help="the bit of the packet mark that is used for it")
@@ -80,6 +83,7 @@ def parser() -> FlagParser:
     add("--conntrack-udp-timeout", default="0", help="0 leaves it")
     add("--conntrack-udp-timeout-stream", default="0", help="0 leaves it")
     parser.add_bool("--conntrack-tcp-be-liberal", default=False, help="do not mark packets out of the window invalid")
+    add("--oom-score-adj", type=int, help="of this process, -1000 to 1000; without it, as it was started")
     parser.add_bool("--cleanup", default=False, help="remove every rule that was made on this node, and end")
     parser.add_verbosity()
     return parser
@@ -160,6 +164,8 @@ async def run(
 
     ``beside``: loops that run over the same client, by name; one that fails is started again, and disturbs no other.
     """
+    if config.oom_score_adjust is not None:
+        adjust_oom_score(config.oom_score_adjust)
     clock = SystemClock()
     async with connected(kubeconfig, "kube-proxy", config.client) as client, Runner(clock) as runner:
         shared = Shared(KubeProxy(config=config, client=client, clock=clock), client, clock)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tiphys.proxy.health import Health, service_handler
-from tiphys.proxy.state import Family, ServiceKey, ServiceState
+from tiphys.proxy.nodeports import Hosts
+from tiphys.proxy.state import ServiceKey, ServiceState
+from tiphys.runtime.system.hosttools import CommandError
 from tiphys.wire.server import Server, reserve, serve
 
 log = logging.getLogger(__name__)
@@ -20,16 +22,16 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True)
 class _Port:
     number: int
-    server: Server
+    servers: list[Server]
     endpoints: int = 0
 
 
 class HealthPorts:
-    """``sync`` opens and closes listeners as services come and go; ``taken`` is called with the service, the port and
-    the reason if one cannot be opened."""
+    """``sync`` opens and closes listeners as services come and go, on the addresses of one family that take NodePort
+    traffic. ``taken`` is called with the service, the port and the reason if one cannot be opened."""
 
-    def __init__(self, family: Family, health: Health, taken: Callable[[ServiceKey, int, str], None]) -> None:
-        self._host = "0.0.0.0" if family == "ip" else "::"
+    def __init__(self, health: Health, taken: Callable[[ServiceKey, int, str], None], hosts: Hosts) -> None:
+        self._hosts = hosts
         self._health = health
         self._taken = taken
         self._open: dict[ServiceKey, _Port] = {}
@@ -49,22 +51,34 @@ class HealthPorts:
         def count() -> int:
             return self._open[key].endpoints if key in self._open else 0
 
+        port = _Port(number, [])
         try:
-            # Each family's proxy has its own: endpoints on this node may be of one family only.
-            sock = reserve(self._host, number, alone=True)
-            server = await serve(service_handler(key, count, self._health), self._host, number, sock=sock)
-        except OSError as error:
-            log.error("cannot open health check port %d of service %s/%s: %s", number, *key, error.strerror)
-            self._taken(key, number, os.strerror(error.errno or 0).lower())
+            for host in await self._hosts():
+                # Each family's proxy has its own: endpoints on this node may be of one family only.
+                sock = reserve(host, number, alone=True)
+                port.servers.append(await serve(service_handler(key, count, self._health), host, number, sock=sock))
+        except (OSError, CommandError) as error:
+            await _close(port)
+            log.error("cannot open health check port %d of service %s/%s: %s", number, *key, error)
+            self._taken(key, number, _reason(error))
             return
-        self._open[key] = _Port(number, server)
+        self._open[key] = port
 
     async def _close(self, key: ServiceKey) -> None:
-        await self._open.pop(key).server.close(grace=0.5)
+        await _close(self._open.pop(key))
 
     async def close(self) -> None:
         for key in list(self._open):
             await self._close(key)
+
+
+async def _close(port: _Port) -> None:
+    for server in port.servers:
+        await server.close(grace=0.5)
+
+
+def _reason(error: OSError | CommandError) -> str:
+    return os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else str(error)
 
 
 def _local_ready(state: ServiceState) -> int:

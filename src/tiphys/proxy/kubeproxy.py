@@ -10,32 +10,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from tiphys.api.object import Object
 from tiphys.client.informer import Callbacks, Informer
-from tiphys.client.options import ClientOptions
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, ResourcePath
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.serving.pages import describe
-from tiphys.proxy import conntrack, forward_policy, host, libnftables, modes, nft, service_route
+from tiphys.proxy import conntrack, forward_policy, host, libnftables, modes, nft, nodeports, service_route
 from tiphys.proxy.backend import ProxyBackend
+from tiphys.proxy.config import ProxyConfig
 from tiphys.proxy.health import Health, HealthHandler, metrics_pages
 from tiphys.proxy.health_ports import HealthPorts
 from tiphys.proxy.iptables.backend import IptablesBackend
-from tiphys.proxy.modes import LocalMode, Mode
+from tiphys.proxy.modes import Mode
 from tiphys.proxy.nft import NftBackend
 from tiphys.proxy.rules import Options
 from tiphys.proxy.state import Backends, Family, Place, ServiceKey, ServiceState
 from tiphys.proxy.tracker import Tracker, is_family
-from tiphys.proxy.userspace import UserspaceBackend
+from tiphys.proxy.userspace.backend import UserspaceBackend
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready, after, whenever
 from tiphys.runtime.metrics import Registry
@@ -52,38 +52,6 @@ OURS = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-nam
 _LAST_WORDS = 2.0
 _PROGRAMMED = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 _Take = Callable[[Tracker, Object], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class ProxyConfig:
-    """How this node's proxy works. Times in seconds."""
-
-    node_name: str
-    mode: Mode = ""
-    """Empty: nftables if it can be used, else iptables, else userspace."""
-    node_ips: tuple[str, ...] = ()
-    """This node's addresses; empty: those of its Node."""
-    cluster_cidrs: tuple[str, ...] = ()
-    detect_local_mode: LocalMode = "ClusterCIDR"
-    bridge_interface: str = ""
-    interface_name_prefix: str = ""
-    masquerade_all: bool = False
-    masquerade_bit: int = 14
-    node_port_addresses: tuple[str, ...] = ()
-    localhost_node_ports: bool = True
-    sync_period: float = 30.0
-    min_sync_period: float = 0.1
-    """Changes that come within it are done in one go. A change costs a millisecond, so a tenth of a second is
-    affordable where upstream takes 1 s, and a pod that is gone gets no packets that much sooner."""
-    healthz_address: str = "127.0.0.1:10256"
-    metrics_address: str = "127.0.0.1:10249"
-    bind_address_hard_fail: bool = False
-    conntrack: host.ConntrackSettings = field(default_factory=host.ConntrackSettings)
-    sysctl_root: Path = host.PROC_SYS
-    client: ClientOptions = field(default_factory=ClientOptions)
-    """What is said about the client beside the kubeconfig."""
-    flags: Mapping[str, object] = field(default_factory=dict)
-    """What ``/flagz`` shows."""
 
 
 class KubeProxy:
@@ -128,7 +96,10 @@ class KubeProxy:
         self._recorder = EventRecorder(
             client, clock, "kube-proxy", host=config.node_name, api="events.k8s.io/v1", rng=self._rng
         )
-        self._health_ports = {family: HealthPorts(family, self.health, self._port_taken) for family in self._families}
+        self._health_ports = {
+            family: HealthPorts(self.health, self._port_taken, functools.partial(self._node_port_hosts, family))
+            for family in self._families
+        }
         self._registry: Registry | None = None
 
         def informer(resource: ResourcePath, labels: str = "", fields: str = "") -> Informer:
@@ -156,7 +127,7 @@ class KubeProxy:
                 await self.services.wait_synced()
                 await self.slices.wait_synced()
                 await self._nodes.wait_synced()
-                await self._wait_for_node_range()
+                await self._wait_for_node()
                 mode = await self._set_up()
                 servers = await self._serve(mode)
                 self._node_event("Normal", "Starting", "")
@@ -252,6 +223,7 @@ class KubeProxy:
             rng=self._rng,
             run=self._tools,
             refused=self._not_carried,
+            node_port_hosts=functools.partial(self._node_port_hosts, family),
         )
 
     def _options(self, family: Family, *, localhost: bool) -> Options:
@@ -267,7 +239,7 @@ class KubeProxy:
             masquerade_all=self._config.masquerade_all,
             from_pod=from_pod,
             not_from_pod=not_from_pod,
-            node_port_ranges=tuple(c for c in self._config.node_port_addresses if is_family(c, family)),
+            node_port_ranges=self._node_port_ranges(family),
             localhost_node_ports=localhost and family == "ip",
             service_ranges=self._service_ranges(family),
         )
@@ -278,6 +250,12 @@ class KubeProxy:
         addresses = (self.health.node.get("status") or {}).get("addresses") or ()
         return tuple(entry["address"] for entry in addresses if entry["type"] == "InternalIP")
 
+    def _node_port_ranges(self, family: Family) -> tuple[str, ...]:
+        return nodeports.ranges(self._config.node_port_addresses, family, self._node_ips())
+
+    async def _node_port_hosts(self, family: Family) -> Sequence[str]:
+        return await nodeports.hosts(self._node_port_ranges(family), family, self._tools)
+
     def _pod_ranges(self, family: Family) -> tuple[str, ...]:
         """The pods' addresses: the cluster's, or in mode NodeCIDR this node's."""
         ranges = self._config.cluster_cidrs
@@ -285,9 +263,14 @@ class KubeProxy:
             ranges = tuple((self.health.node.get("spec") or {}).get("podCIDRs") or ())
         return tuple(cidr for cidr in ranges if is_family(cidr, family))
 
-    async def _wait_for_node_range(self) -> None:
-        """In mode NodeCIDR rules recognize pods by this node's range, so it has to be known first."""
-        while self._config.detect_local_mode == "NodeCIDR" and not any(map(self._pod_ranges, self._families)):
+    async def _wait_for_node(self) -> None:
+        """Rules that recognize pods by this node's range, or node ports by its address, need to know it first."""
+        config = self._config
+        by_range, by_address = (
+            config.detect_local_mode == "NodeCIDR",
+            config.node_port_addresses == (nodeports.PRIMARY,),
+        )
+        while (by_range and not any(map(self._pod_ranges, self._families))) or (by_address and not self._node_ips()):
             self._wake.clear()
             await self._wake.wait()
 

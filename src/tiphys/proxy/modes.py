@@ -10,9 +10,10 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
-from tiphys.proxy import nft, userspace
+from tiphys.proxy import nft
 from tiphys.proxy.iptables import backend as iptables
 from tiphys.proxy.state import Family
+from tiphys.proxy.userspace import backend as userspace
 from tiphys.runtime.system.hosttools import CommandError, Run
 
 log = logging.getLogger(__name__)

@@ -6,14 +6,17 @@ process may do that; if it may not, NodePorts still work. The sender's address i
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tiphys.proxy import nodeports
 from tiphys.proxy.endpoints import Endpoints, usable
-from tiphys.proxy.relay import Address, TcpRelay, UdpRelay
+from tiphys.proxy.nodeports import Hosts
 from tiphys.proxy.state import Backends, Family, Place, ServiceKey, ServicePort, ServiceState
+from tiphys.proxy.userspace.relay import Address, TcpRelay, UdpRelay
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.system import hosttools
 from tiphys.runtime.system.hosttools import CommandError, Run
@@ -75,8 +78,10 @@ class UserspaceBackend:
         rng: random.Random,
         run: Run = hosttools.run,
         refused: Callable[[ServiceKey, str], None] = lambda _, __: None,
+        node_port_hosts: Hosts | None = None,
     ) -> None:
-        """``refused`` is called once for each port of a Service that cannot be carried, with the reason."""
+        """``refused`` is called once for each port of a Service that cannot be carried, with the reason. Node ports are
+        open on the addresses of ``node_port_hosts``, without it on all."""
         self.family = family
         self._refused = refused
         self._refused_ports: dict[ServiceKey, set[int]] = {}
@@ -91,6 +96,7 @@ class UserspaceBackend:
         self._listeners: dict[Front, TcpRelay | UdpRelay] = {}
         self._addresses: set[str] = set()
         self._may_add_addresses = True
+        self._node_port_hosts = node_port_hosts or functools.partial(nodeports.hosts, (), family, run)
 
     @property
     def full_sync_due(self) -> bool:
@@ -107,8 +113,9 @@ class UserspaceBackend:
     async def sync(self, changes: Mapping[ServiceKey, ServiceState]) -> None:
         """Listen for the changed services where they have endpoints; an address in use elsewhere is logged."""
         gave_up = False
+        hosts = await self._node_port_hosts() if any(b.port.node_port for s in changes.values() for b in s) else ()
         for key, state in changes.items():
-            fronts = dict(self._fronts(state))
+            fronts = dict(self._fronts(state, hosts))
             if not state:
                 self._refused_ports.pop(key, None)
             for front in self._fronts_of.get(key, set()) - fronts.keys():
@@ -154,16 +161,15 @@ class UserspaceBackend:
             log.error("%s: %s", port, reason)
             self._refused(key, reason)
 
-    def _fronts(self, state: ServiceState) -> Iterator[tuple[Front, _Claim]]:
+    def _fronts(self, state: ServiceState, hosts: Sequence[str]) -> Iterator[tuple[Front, _Claim]]:
         for backends in state:
             port = backends.port
             inside, outside = (_Claim(endpoints, port) for endpoints in self._inside_outside(backends))
             yield (port.protocol, port.cluster_ip, port.port), inside
             for ip in (*port.external_ips, *port.load_balancer_ips):
                 yield (port.protocol, ip, port.port), outside
-            if port.node_port:
-                everywhere = "0.0.0.0" if self.family == "ip" else "::"
-                yield (port.protocol, everywhere, port.node_port), outside
+            for host in hosts if port.node_port else ():
+                yield (port.protocol, host, port.node_port), outside
 
     def _inside_outside(self, backends: Backends) -> tuple[Endpoints, Endpoints]:
         endpoints, port = usable(backends.endpoints, backends.port, self._place), backends.port
@@ -181,7 +187,8 @@ class UserspaceBackend:
         if isinstance(relay, UdpRelay):
             relay.reconnect({endpoint.address for endpoint in endpoints})
         # Whoever announces a load balancer's address puts it on one node; if all had it here, all would answer for it.
-        if not (address in port.load_balancer_ips or await self._have_address(address)):
+        ours = address == port.cluster_ip or address in port.external_ips
+        if ours and address not in port.load_balancer_ips and not await self._have_address(address):
             return
         if not endpoints:
             # The kernel refuses connections to an address of its own that nobody listens on.
@@ -198,7 +205,7 @@ class UserspaceBackend:
 
     async def _have_address(self, address: str) -> bool:
         """Whether the address is this machine's, after putting it on the loopback interface if need be."""
-        if address in ("0.0.0.0", "::") or address in self._addresses:
+        if address in self._addresses:
             return True
         if not self._may_add_addresses:
             return False
