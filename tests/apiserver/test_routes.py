@@ -153,3 +153,38 @@ def test_the_address_of_a_document_names_its_content() -> None:
         assert (await world.raw("GET", "/openapi/v3/apis/nope/v1")).status == 404
 
     run(work)
+
+
+REQUIRED = [
+    "start-apiserver-admission-initializer",
+    "generic-apiserver-start-informers",
+    "start-apiextensions-informers",
+    "start-apiextensions-controllers",
+    "crd-informer-synced",
+    "bootstrap-controller",
+    "start-system-namespaces-controller",
+    "start-service-ip-repair-controllers",
+    "scheduling/bootstrap-system-priority-classes",
+    "start-cluster-authentication-info-controller",
+    "start-kube-aggregator-informers",
+    "apiservice-registration-controller",
+    "apiservice-status-local-available-controller",
+    "apiservice-status-remote-available-controller",
+    "kube-apiserver-autoregistration",
+    "apiservice-openapi-controller",
+    "storage-readiness",
+]
+
+
+@pytest.mark.parametrize("path", ["healthz", "livez", "readyz"])
+def test_health_names_the_steps_that_upstreams_suite_asks_for(path: str) -> None:
+    async def work(world: World) -> None:
+        lines = text_of(await world.raw("GET", f"/{path}?verbose=1")).splitlines()
+        wanted = {f"[+]{name} ok" for name in ("ping", "log", "autoregister-completion")}
+        assert wanted | {f"[+]poststarthook/{name} ok" for name in REQUIRED} <= set(lines)
+        world.server._started = False
+        lines = text_of(await world.raw("GET", f"/{path}?verbose=1")).splitlines()
+        assert "[-]poststarthook/storage-readiness failed: reason withheld" in lines
+        world.server._started = True
+
+    run(work)

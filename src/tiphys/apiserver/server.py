@@ -38,7 +38,7 @@ from tiphys.apiserver.filters.gate import Gate
 from tiphys.apiserver.leaving import Leaving, Stage
 from tiphys.apiserver.metrics import RequestMetrics
 from tiphys.apiserver.ownevents import repair_events, warn
-from tiphys.apiserver.paths.health import HealthPath, Unhealthy, ping
+from tiphys.apiserver.paths.health import HealthPath, Unhealthy, ping, start_checks
 from tiphys.apiserver.paths.openapi import Documents
 from tiphys.apiserver.paths.routes import Paths
 from tiphys.apiserver.paths.zpages import Pages
@@ -291,10 +291,7 @@ class APIServer:
 
     def _health(self) -> list[HealthPath]:
         base = {"ping": ping, "log": ping, "etcd": self._check_store}
-        hooks = {"poststarthook/start-apiextensions-informers": self._check_started,
-                 "poststarthook/rbac/bootstrap-roles": self._check_started,
-                 "poststarthook/scheduling/bootstrap-system-priority-classes": self._check_started,
-                 "poststarthook/start-system-namespaces-controller": self._check_started}  # fmt: skip
+        hooks = dict.fromkeys(start_checks(fairness=self.config.priority_and_fairness), self._check_started)
         shared = {"watch-cache": self._check_caches, "background-tasks": self._check_tasks}
         if self._sealing is not None:
             shared["kms-providers"] = self._check_sealing

@@ -16,6 +16,41 @@ Check = Callable[[], Awaitable[None]]
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
 
+_FAIRNESS = "priority-and-fairness-"
+_STARTED = (
+    "start-apiserver-admission-initializer",
+    "generic-apiserver-start-informers",
+    f"{_FAIRNESS}config-consumer",
+    f"{_FAIRNESS}filter",
+    "start-apiextensions-informers",
+    "start-apiextensions-controllers",
+    "crd-informer-synced",
+    "start-system-namespaces-controller",
+    "start-cluster-authentication-info-controller",
+    "start-kube-apiserver-identity-lease-controller",
+    "storage-readiness",
+    "start-service-ip-repair-controllers",
+    "rbac/bootstrap-roles",
+    "scheduling/bootstrap-system-priority-classes",
+    f"{_FAIRNESS}config-producer",
+    "bootstrap-controller",
+    "start-kube-aggregator-informers",
+    "apiservice-status-local-available-controller",
+    "apiservice-status-remote-available-controller",
+    "apiservice-registration-controller",
+    "apiservice-discovery-controller",
+    "kube-apiserver-autoregistration",
+    "apiservice-openapi-controller",
+    "apiservice-openapiv3-controller",
+)
+
+
+def start_checks(*, fairness: bool) -> list[str]:
+    """Upstream's names for the steps of a start, in its order; here they are done once the server has started."""
+    names = [f"poststarthook/{name}" for name in _STARTED if fairness or not name.startswith(_FAIRNESS)]
+    return [*names[:-2], "autoregister-completion", *names[-2:]]
+
+
 class Unhealthy(Exception):
     """The message says what is wrong, for operators; it is not shown to clients."""
 
