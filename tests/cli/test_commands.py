@@ -13,7 +13,7 @@ from tiphys import KUBERNETES_VERSION
 from tiphys.apiserver import flags as apiserver_flags
 from tiphys.cli import down, logs, status, up
 from tiphys.cli import main as cli
-from tiphys.cli.console import Console, table
+from tiphys.cli.console import Console, fail, table
 from tiphys.cluster.machine import Problem
 from tiphys.cluster.settings import Settings, SettingsError
 from tiphys.runtime import version
@@ -165,3 +165,17 @@ def test_a_nodes_readiness_in_words() -> None:
     assert "not reported" in status.node_readiness({})
     ill = {"status": {"conditions": [{"type": "Ready", "status": "False", "message": "no runtime"}]}}
     assert status.node_readiness(ill) == "NotReady: no runtime"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ConnectionError("refused"), "tiphys: refused"),
+        (TimeoutError(), "tiphys: there was no answer in time"),
+        (ConnectionResetError(), "tiphys: ConnectionResetError"),
+    ],
+)
+def test_a_failure_says_something(error: Exception, text: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        fail(error)
+    assert ended.value.code == text

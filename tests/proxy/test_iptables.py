@@ -126,6 +126,15 @@ def test_a_balancers_source_ranges_and_its_health_check() -> None:
     assert "--dport 31000 -j ACCEPT" in rules.shared["filter", "KUBE-NODEPORTS"][0]
 
 
+def test_sctp() -> None:
+    svc = service(protocol="SCTP", type="NodePort")
+    rules = service_rules(state_of(svc, slice_of(HERE, protocol="SCTP")), OPTIONS)
+    assert "-d 10.96.0.20/32 -p sctp -m sctp --dport 80 -j KUBE-SVC-" in rules.shared["nat", "KUBE-SERVICES"][0]
+    assert "-p sctp -m sctp --dport 30080 -j KUBE-EXT-" in rules.shared["nat", "KUBE-NODEPORTS"][0]
+    (chain,) = (lines for name, lines in rules.chains.items() if "SEP" in name)
+    assert chain[1] == "-p sctp -m sctp -j DNAT --to-destination 10.244.0.2:8080"
+
+
 def test_ipv6() -> None:
     svc, there = service(cluster_ip="fd00:96::20"), endpoint("fd00::2")
     rules = service_rules(state_of(svc, slice_of(there), family="ip6"), replace(OPTIONS, family="ip6", not_from_pod=""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -125,6 +126,18 @@ def test_affinity_gives_each_endpoint_a_chain_and_a_set() -> None:
         f"ip saddr @{first} goto {chain}",
         f"ip saddr @{second} goto {second.replace('affinity-', 'endpoint-')}",
     )
+
+
+@pytest.mark.parametrize("protocol", ["udp", "sctp"])
+def test_other_protocols_differ_in_their_name_only(protocol: str) -> None:
+    def made(protocol: str) -> str:
+        svc = service(protocol=protocol.upper(), type="NodePort", sessionAffinity="ClientIP")
+        rules = service_rules(state_of(svc, slice_of(HERE, THERE, protocol=protocol.upper())), OPTIONS)
+        text = f"{rules.chains} {rules.elements} {rules.affinity_sets}".replace(protocol, "PROTOCOL")
+        return re.sub(r"-[A-Z2-7]{8}-", "-HASH-", text)
+
+    assert made(protocol) == made("tcp")
+    assert "10.96.0.20 . PROTOCOL . 80" in made(protocol)
 
 
 def test_ipv6() -> None:

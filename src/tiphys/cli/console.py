@@ -52,7 +52,14 @@ class Console:
 
 def fail(*lines: object) -> NoReturn:
     """End the command with status 1 and a message."""
-    raise SystemExit("\n".join(["tiphys: " + str(lines[0]), *(str(line) for line in lines[1:])]))
+    raise SystemExit("\n".join([f"tiphys: {_said(lines[0])}", *(str(line) for line in lines[1:])]))
+
+
+def _said(what: object) -> str:
+    """The text of a message or an error; some errors have none."""
+    if isinstance(what, TimeoutError):
+        return str(what) or "there was no answer in time"
+    return str(what) or type(what).__name__
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
