@@ -93,10 +93,11 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
 
 @needs_root
 def test_a_folder_mounted_noexec_is_refused(tmp_path: Path) -> None:
+    """But for the folder of what runs: Debian mounts /run so, and containers' files are mounts of their own there."""
     with mounted(tmp_path, "-o", "noexec"):
-        refused = refusals(data_dir=tmp_path / "not" / "there", run_dir=tmp_path)
+        refused = refusals(data_dir=tmp_path / "not" / "there")
+        assert "noexec" not in refusals(run_dir=tmp_path)
     assert f"{tmp_path}/not/there is on a file system that is mounted noexec" in refused
-    assert f"{tmp_path} is on a file system that is mounted noexec" in refused
     assert "noexec" not in refusals(data_dir=tmp_path, run_dir=tmp_path)
 
 

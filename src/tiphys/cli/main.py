@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -93,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if entry is None:
         print(f"tiphys: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
         return 2
+    if os.geteuid() != 0 and (status := _relayed(name, rest)) is not None:
+        return status
     try:
         with uncollected():
             command = import_module(entry[0])
@@ -100,6 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return int(status or 0)
+
+
+def _relayed(name: str, rest: Sequence[str]) -> int | None:
+    from tiphys.cli import rootless
+
+    return rootless.relay(name, rest)
 
 
 def usage() -> str:

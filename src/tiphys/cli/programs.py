@@ -389,6 +389,7 @@ async def kubelet(settings: Settings, ready: Ready) -> None:
         container_log_links=str(settings.data_dir / "container-logs"),
         cgroup_driver="systemd" if machine.systemd_cgroup else "cgroupfs",
         cgroup_root=cgroup_root(settings) if settings.joined else "",
+        cgroups_per_qos=not machine.disable_cgroup,
         address=settings.any_address,
         port=settings.kubelet_port,
         runtime_socket=str(settings.containerd_socket),

@@ -31,6 +31,7 @@ from tiphys.cluster.supervisor import Supervisor, share_memory
 from tiphys.runtime import logs
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.flags import parse_duration
+from tiphys.runtime.system.usernamespace import is_rootless
 from tiphys.wire.hostaddress import is_own_address
 
 READY_SECONDS = 120.0
@@ -396,7 +397,10 @@ async def _pause(settings: Settings, deadline: float) -> None:
 def _merge_kubeconfig(settings: Settings) -> None:
     path = kubeconfig.user_file()
     try:
-        kubeconfig.merge_into(path, kubeconfig.load(settings.kubeconfig("admin")))
+        admin = kubeconfig.load(settings.kubeconfig("admin"))
+        if is_rootless():  # the machine reaches the namespace by a port of its own
+            admin = kubeconfig.with_server(admin, f"https://127.0.0.1:{settings.port}")
+        kubeconfig.merge_into(path, admin)
     except (ValueError, OSError) as error:
         fail(f"the cluster runs, but {path} could not be changed: {error}", f"Use {settings.kubeconfig('admin')}.")
 

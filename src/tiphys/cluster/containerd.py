@@ -18,7 +18,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tiphys.cluster.processes import Traces, end_processes, remove_files
 from tiphys.cluster.settings import Settings
 from tiphys.runtime.system.capabilities import CAP_SYS_RESOURCE, has_capability
 from tiphys.runtime.system.mounts import unmount_below
+from tiphys.runtime.system.usernamespace import cgroups_are_ours, is_rootless
 
 _UNUSED_PLUGINS = (
     "io.containerd.snapshotter.v1.aufs",
@@ -56,6 +57,8 @@ class ContainerdConfig:
     snapshotter: str = "overlayfs"
     systemd_cgroup: bool = False
     restrict_oom_score_adj: bool = False
+    disable_cgroup: bool = False
+    """The machine gives this user no cgroups: containers run without limits."""
     sandbox_image: str = PAUSE_IMAGE
 
 
@@ -89,8 +92,9 @@ def settings_for_machine(data_dir: Path, run_dir: Path, *, sandbox_image: str = 
         cni_bin_dir=run_dir / "cni-bin",
         certs_dir=data_dir / "registries",
         snapshotter="overlayfs" if overlay_works(root) else "native",
-        systemd_cgroup=systemd_is_init() and cgroup_version() == 2,
-        restrict_oom_score_adj=not has_capability(CAP_SYS_RESOURCE),
+        systemd_cgroup=systemd_is_init() and cgroup_version() == 2 and not is_rootless(),
+        restrict_oom_score_adj=is_rootless() or not has_capability(CAP_SYS_RESOURCE),
+        disable_cgroup=is_rootless() and not cgroups_are_ours(),
         sandbox_image=sandbox_image,
     )
 
@@ -142,6 +146,7 @@ disabled_plugins = [{disabled}]
 [{cri}]
   sandbox_image = {quote(config.sandbox_image)}
   restrict_oom_score_adj = {str(config.restrict_oom_score_adj).lower()}
+  disable_cgroup = {str(config.disable_cgroup).lower()}
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
   enable_unprivileged_ports = true
@@ -258,6 +263,28 @@ def has_plugin(name: str) -> bool:
     return any((folder / name).exists() for folder in _PLUGINS)
 
 
+MACHINE_STATE = (Path("/var/lib/cni"), Path("/run/containerd"))
+"""Where CNI keeps addresses and results, and shims their sockets; neither has another place."""
+
+
+def own_state(folders: Sequence[Path] = MACHINE_STATE) -> None:
+    """Have such folders: in a user namespace the machine's are not ours.
+
+    Where /run and /var/lib are copies of its own (rootlesskit's ``--copy-up``), the machine's folders are links there.
+    Raises ``ContainerdError``.
+    """
+    for folder in folders:
+        if os.access(folder, os.W_OK):
+            continue
+        try:
+            if folder.is_symlink():
+                folder.unlink()
+            folder.mkdir()
+        except OSError as error:
+            remedy = f"give the namespace a {folder.parent} of its own (rootlesskit --copy-up={folder.parent})"
+            raise ContainerdError(f"nothing can be kept in {folder}: {error.strerror}; {remedy}") from error
+
+
 def link_plugins(target: Path) -> None:
     """Collect the CNI plugins of the machine in one folder: Debian's, and over them those of /opt/cni/bin."""
     target.mkdir(parents=True, exist_ok=True)
@@ -297,6 +324,8 @@ class Containerd:
         self.config.certs_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_file, render(self.config))
         link_plugins(self.config.cni_bin_dir)
+        if is_rootless():
+            own_state()
         if self.network is not None:
             write_network(self.config.cni_conf_dir, self.network)
 

@@ -113,6 +113,12 @@ def user_file() -> Path:
     return Path(first) if first else Path.home() / ".kube" / "config"
 
 
+def with_server(config: Config, server: str) -> Config:
+    """The same for whoever reaches the API server at another address."""
+    clusters = [{**entry, "cluster": {**entry["cluster"], "server": server}} for entry in config["clusters"]]
+    return {**config, "clusters": clusters}
+
+
 def merge_into(path: Path, ours: Config) -> None:
     """Merge our context into the user's file; written only if it changes."""
     existing = load(path) if path.exists() else {}

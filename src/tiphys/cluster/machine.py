@@ -56,8 +56,8 @@ def problems(settings: Settings) -> list[Problem]:
     if os.geteuid() != 0:
         return [
             Problem(
-                "Tiphys runs containers, and needs root for it: rootless clusters are not supported.",
-                "Run it as root, for example: sudo tiphys up; or without containers, in tests: docs/testing.md",
+                "Tiphys runs containers, and needs root for it, if only root of a user namespace.",
+                "Run it as root, for example: sudo tiphys up; or as `tiphys up` does for a user: docs/rootless.md",
             )
         ]
     checks = (_node_name(settings), _paths(settings), _executable(settings), _clock(settings))
@@ -184,13 +184,12 @@ def _paths(settings: Settings) -> Iterator[Problem]:
 
 
 def _executable(settings: Settings) -> Iterator[Problem]:
-    for folder, flag in ((settings.data_dir, "--data-dir"), (settings.run_dir, "--run-dir")):
-        top = existing_part(folder)
-        if os.statvfs(top).f_flag & os.ST_NOEXEC:
-            yield Problem(
-                f"{folder} is on a file system that is mounted noexec, and containers run programs from it.",
-                f"Choose another folder with {flag}, or mount it so: mount -o remount,exec MOUNTPOINT",
-            )
+    """Images are in the data folder. Below the other one, often a /run without exec, they are mounts of their own."""
+    if os.statvfs(existing_part(settings.data_dir)).f_flag & os.ST_NOEXEC:
+        yield Problem(
+            f"{settings.data_dir} is on a file system that is mounted noexec, and containers run programs from it.",
+            "Choose another folder with --data-dir, or mount it so: mount -o remount,exec MOUNTPOINT",
+        )
 
 
 def _clock(settings: Settings) -> Iterator[Problem]:

@@ -15,7 +15,8 @@ from typing import Any
 
 from tiphys.api.meta.addresspools import AddressPool, parse_pool
 
-DATA_DIR = Path("/var/lib/tiphys")
+DATA_DIR = Path(os.environ.get("TIPHYS_DATA_DIR") or "/var/lib/tiphys")
+"""The variable is set for a cluster of an ordinary user (``cli.rootless``)."""
 RUN_DIR = Path("/run/tiphys")
 
 

@@ -1,0 +1,321 @@
+"""Runs in the virtual machine, from its service: tries what only such a host shows, and tells it line by line.
+
+A line is ``ok``, ``FAIL`` or ``--`` (a fact), what it is about, and seconds. The first boot ends with a reboot, in
+which the machine's own logind delays the end for the pods of a node; the second one looks at what came back.
+Standard library only, as the machine has nothing but the package's wheel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+OUT = Path("/srv/tiphys/out")
+SECOND_BOOT = OUT / "second-boot"
+IMAGE, PAUSE = "tiphys.local/demo:1", "tiphys.local/pause:1"
+CONFIG = "/var/lib/tiphys/admin.conf"
+CGROUPS = Path("/sys/fs/cgroup")
+NODE_TESTS = (
+    *("tests/kubelet/test_cgroups.py", "tests/kubelet/test_containerd.py", "tests/kubelet/test_hostile_volumes.py"),
+    *("tests/kubelet/test_killed_runtime.py", "tests/kubelet/test_shutdown.py", "tests/cluster/test_supervisor.py"),
+)
+
+
+def say(*words: object) -> None:
+    print(*words, flush=True)
+
+
+def sh(*words: str | Path, stdin: str | None = None, timeout: float = 600, check: bool = True) -> str:
+    done = subprocess.run(
+        list(map(str, words)), input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{words[0]} gave {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def kubectl(*words: str, **more: Any) -> str:
+    return sh("kubectl", "--kubeconfig", CONFIG, *words, **more)
+
+
+def get(*words: str) -> Any:
+    return json.loads(kubectl("get", *words, "-o", "json"))
+
+
+def wait(condition: Callable[[], Any], what: str, seconds: float = 900) -> Any:
+    """Software that plays a processor is slow: nothing here says how fast anything is."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if result := condition():
+                return result
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {seconds:.0f} s")
+        time.sleep(0.5)
+
+
+def attempt(name: str, step: Callable[[], str | None]) -> bool:
+    started = time.monotonic()
+    try:
+        detail, mark = step(), "ok  "
+    except Exception:  # noqa: BLE001 - each step is told, and those after it are tried
+        detail, mark = traceback.format_exc(limit=2), "FAIL"
+    say(f"{mark} {name} ({time.monotonic() - started:.0f} s){f': {detail}' if detail else ''}")
+    return mark == "ok  "
+
+
+# -- the first boot ---------------------------------------------------------------------------------------------------
+
+
+def facts() -> str:
+    versions = [
+        sh("uname", "-sr"),
+        sh("systemctl", "--version").splitlines()[0],
+        sh("containerd", "--version").split("github.com/containerd/containerd ")[-1],
+        sh("runc", "--version").splitlines()[0],
+        sh("stat", "-fc", "cgroups: %T", CGROUPS),
+    ]
+    return ", ".join(version.strip() for version in versions)
+
+
+def network() -> None:
+    """A first address: nothing else gives the machine one."""
+    [name] = [name for name in os.listdir("/sys/class/net") if name != "lo"]
+    sh("ip", "link", "set", name, "up")
+    sh("ip", "address", "add", "10.0.2.15/24", "dev", name)
+    sh("ip", "route", "add", "default", "via", "10.0.2.2")
+
+
+def ready(name: str = "") -> Any:
+    nodes = get("nodes")["items"]
+    return [
+        node["metadata"]["name"]
+        for node in nodes
+        if node["metadata"]["name"].startswith(name)
+        and any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
+    ]
+
+
+def up() -> str:
+    sh("tiphys", "up", check=False)  # which waits two minutes itself
+    wait(ready, "a Ready node")
+    return str(ready())
+
+
+def demo() -> str:
+    def shown() -> str:
+        return sh("tiphys", "demo").strip().splitlines()[-1]
+
+    return str(wait(shown, "the demo's pods"))
+
+
+LIMITED = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: limited}}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: main
+    image: {IMAGE}
+    command: [sh, -c, "sleep 100000"]
+    resources: {{limits: {{cpu: 500m, memory: 48Mi}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: hungry}}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: main
+    image: {IMAGE}
+    command: [sh, -c, "x=0123456789abcdef; while :; do x=$x$x; done"]
+    resources: {{limits: {{memory: 32Mi}}}}
+"""
+
+
+def status(name: str) -> Any:
+    return get("pod", name)["status"]
+
+
+def limits() -> str:
+    kubectl("apply", "-f", "-", stdin=LIMITED)
+    wait(lambda: status("limited").get("phase") == "Running", "the limited pod")
+    uid = get("pod", "limited")["metadata"]["uid"]
+    [folder] = [Path(path) for path, _, _ in os.walk(CGROUPS) if path.endswith((uid, f"{uid.replace('-', '_')}.slice"))]
+    quota, memory = (folder / "cpu.max").read_text().strip(), (folder / "memory.max").read_text().strip()
+    assert (quota, memory) == ("50000 100000", str(48 << 20)), (quota, memory)
+    scopes = [child.name for child in folder.iterdir() if child.is_dir()]
+    return f"{folder.relative_to(CGROUPS)}: cpu.max {quota}, memory.max {memory}, below it {len(scopes)} cgroups"
+
+
+def killed_for_memory() -> str:
+    wait(lambda: status("hungry").get("phase") == "Failed", "the end of a pod over its memory")
+    ended = status("hungry")["containerStatuses"][0]["state"]["terminated"]
+    assert ended["reason"] == "OOMKilled", ended
+    return f"exit code {ended['exitCode']}, reason {ended['reason']}"
+
+
+def figures() -> str:
+    [node] = ready()
+    summary = json.loads(kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
+    own = next(pod for pod in summary["pods"] if pod["podRef"]["name"] == "limited")
+    used, pressure = own["memory"]["workingSetBytes"], summary["node"]["memory"].get("psi")
+    assert used > 0
+    assert pressure is not None, "the kernel counts pressure, and the node does not say it"
+    return f"the limited pod uses {used} bytes; the node tells its pressure"
+
+
+def node_tests() -> str:
+    sh("ip", "link", "add", "dummy0", "type", "dummy", check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rf", "-rs", *NODE_TESTS],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    lines = done.stdout.strip().splitlines()
+    for line in lines:
+        if line.startswith(("FAILED", "SKIPPED", "ERROR", "E  ")):
+            say("    ", line[:300])
+    assert done.returncode == 0, lines[-1:]
+    return lines[-1]
+
+
+def with_systemd() -> str:
+    """The cluster as a unit of systemd's: its pods outlive a restart of it."""
+    sh("tiphys", "down")
+    sh("tiphys", "install", "--systemd")
+    sh("systemctl", "enable", "--now", "tiphys")
+    wait(ready, "a Ready node")
+    wait(lambda: status("limited").get("phase") == "Running", "the pod")
+    before = status("limited")["containerStatuses"][0].get("containerID")
+    sh("systemctl", "restart", "tiphys")
+    wait(ready, "a Ready node")
+    after = status("limited")["containerStatuses"][0].get("containerID")
+    return "the container outlived a restart of the unit" if after == before else f"another container: {before} {after}"
+
+
+# A second node of this machine: Debian's containerd, and a kubelet that delays a shutdown.
+
+KUBELET = """
+kind: KubeletConfiguration
+apiVersion: kubelet.config.k8s.io/v1beta1
+shutdownGracePeriod: 20s
+shutdownGracePeriodCriticalPods: 5s
+cgroupDriver: cgroupfs
+cgroupRoot: /second
+authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
+authorization: {mode: AlwaysAllow}
+port: 10260
+healthzPort: 0
+"""
+
+GUEST = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: on-second}}
+spec:
+  nodeName: second
+  hostNetwork: true
+  terminationGracePeriodSeconds: 10
+  tolerations: [{{operator: Exists}}]
+  volumes: [{{name: out, hostPath: {{path: {OUT}}}}}]
+  containers:
+  - name: main
+    image: {IMAGE}
+    command: [sh, -c, "trap 'sleep 2; date +%s > /out/ended; exit 0' TERM; while :; do sleep 0.2; done"]
+    lifecycle: {{preStop: {{exec: {{command: [sh, -c, "sleep 3; date +%s > /out/prestop"]}}}}}}
+    volumeMounts: [{{name: out, mountPath: /out}}]
+"""
+
+
+def second_node() -> str:
+    archive = OUT / "images.tar"
+    sh("ctr", "-a", "/var/lib/tiphys/run/containerd.sock", "-n", "k8s.io", "images", "export", archive, IMAGE, PAUSE)
+    config = f'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\n  sandbox_image = "{PAUSE}"\n'
+    Path("/etc/containerd").mkdir(exist_ok=True)
+    Path("/etc/containerd/config.toml").write_text(config)
+    sh("systemctl", "start", "containerd")
+    sh("ctr", "-n", "k8s.io", "images", "import", archive)
+    (OUT / "kubelet.yaml").write_text(KUBELET)
+    words = ["--kubeconfig", CONFIG, "--config", OUT / "kubelet.yaml", "--hostname-override", "second"]
+    words += ["--root-dir", "/var/lib/second", "--node-ip", "10.0.2.15"]
+    sh("systemd-run", "--unit=second-kubelet", "-p", "KillMode=process", "/opt/tiphys/bin/tiphys", "kubelet", *words)
+    wait(lambda: ready("second"), "the second node")
+    kubectl("apply", "-f", "-", stdin=GUEST)
+    wait(lambda: status("on-second").get("phase") == "Running", "the pod on the second node")
+    held = wait(lambda: [line for line in inhibitors() if "kubelet" in line], "the kubelet's inhibitor")
+    return " ".join(held[0].split())
+
+
+def inhibitors() -> Iterable[str]:
+    return sh("systemd-inhibit", "--list", "--no-legend").splitlines()
+
+
+# -- the second boot --------------------------------------------------------------------------------------------------
+
+
+def came_back() -> str:
+    wait(lambda: ready("vm"), "the node after the reboot")
+    wait(lambda: status("limited").get("phase") == "Running", "the pod after the reboot")
+    restarts = wait(lambda: status("limited")["containerStatuses"][0]["restartCount"], "the count of restarts")
+    return f"restarted {restarts} times"
+
+
+def ended_gracefully() -> str:
+    prestop, ended = int((OUT / "prestop").read_text()), int((OUT / "ended").read_text())
+    asked = float((OUT / "asked").read_text())
+    shown = status("on-second")
+    assert (shown["phase"], shown.get("reason")) == ("Failed", "Terminated"), shown
+    return (
+        f"preStop ended {prestop - asked:.0f} s and the container {ended - asked:.0f} s after the reboot was asked for;"
+        f" the pod is {shown['phase']}, {shown['reason']}: {shown.get('message')}"
+    )
+
+
+FIRST = {
+    "network": network,
+    "tiphys doctor": lambda: sh("tiphys", "doctor", check=False).strip().splitlines()[-1],
+    "tiphys up": up,
+    "tiphys demo": demo,
+    "limits in cgroup v2": limits,
+    "a pod over its memory": killed_for_memory,
+    "figures": figures,
+    "as a unit of systemd": with_systemd,
+    "a node that delays a shutdown": second_node,
+}
+SECOND = {
+    "network": network,
+    "the cluster after a reboot": came_back,
+    "graceful shutdown by logind": ended_gracefully,
+    "chosen node tests": node_tests,
+}
+
+
+def main() -> None:
+    OUT.mkdir(parents=True, exist_ok=True)
+    OUT.chmod(0o777)
+    again = SECOND_BOOT.exists()
+    if not again:
+        say(f"--   {facts()}")
+    results = [attempt(name, step) for name, step in (SECOND if again else FIRST).items()]
+    say(f"--   {'second' if again else 'first'} boot: {sum(results)} of {len(results)} ok")
+    SECOND_BOOT.touch()
+    (OUT / "asked").write_text(str(time.time()))
+    sh("systemctl", "--no-block", "poweroff" if again else "reboot")
+
+
+if __name__ == "__main__":
+    main()
