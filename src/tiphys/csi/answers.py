@@ -30,6 +30,20 @@ def require(request: Any, *fields: str) -> None:
             raise GrpcError(StatusCode.INVALID_ARGUMENT, f"{name} is missing in the request")
 
 
+_MANY_NODES_WRITE = (4, 5)
+"""The access modes with which several nodes write to a volume."""
+
+
+def problem_of(capabilities: Iterable[Any]) -> str:
+    """Why a volume, which is on one node at a time, cannot be had in one of these ways; empty if it can in all."""
+    for capability in capabilities:
+        if capability.access_mode.mode in _MANY_NODES_WRITE:
+            return "a volume is written from one node at a time; use ReadWriteOnce or ReadWriteOncePod"
+        if capability.WhichOneof("access_type") == "mount" and capability.mount.fs_type not in ("", "ext4"):
+            return f"file system {capability.mount.fs_type} is not supported; use ext4"
+    return ""
+
+
 class Busy:
     """Which volumes are worked on."""
 

@@ -21,7 +21,7 @@ from tiphys.cloud.provider import (
     RetryAfter,
     Volumes,
 )
-from tiphys.csi.answers import Busy, answer, capabilities, require
+from tiphys.csi.answers import Busy, answer, capabilities, problem_of, require
 from tiphys.wire.grpc.codes import StatusCode
 from tiphys.wire.grpc.stream import GrpcError
 
@@ -40,7 +40,6 @@ _CODES = {
     RetryAfter: StatusCode.UNAVAILABLE,
 }
 _GIB = 1 << 30
-_MANY_WRITERS = (4, 5)
 
 
 @contextlib.contextmanager
@@ -58,16 +57,6 @@ def node_of(identity: str) -> Object:
     is_provider_id = "://" in identity
     spec = {"providerID": identity} if is_provider_id else {}
     return {"metadata": {"name": identity.rpartition("/")[2]}, "spec": spec, "status": {}}
-
-
-def problem_of(capabilities: Any) -> str:
-    """Why a volume cannot be had in one of these ways; empty if it can in all."""
-    for capability in capabilities:
-        if capability.access_mode.mode in _MANY_WRITERS:
-            return "a disk is attached to one machine at a time; use ReadWriteOnce or ReadWriteOncePod"
-        if capability.WhichOneof("access_type") == "mount" and capability.mount.fs_type not in ("", "ext4"):
-            return f"file system {capability.mount.fs_type} is not supported; use ext4"
-    return ""
 
 
 class CloudController(Busy):

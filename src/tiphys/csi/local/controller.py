@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tiphys.csi.answers import answer, capabilities, require
+from tiphys.csi.answers import answer, capabilities, problem_of, require
 from tiphys.csi.local.driver import TOPOLOGY_KEY, Shop
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.disks import programs
@@ -23,15 +23,6 @@ _CAPABILITIES = (
 )
 FORMAT = "format"
 """The parameter of a StorageClass that says how volumes are kept."""
-
-
-def problem_of_capability(capability: Any) -> str:
-    """Why a volume cannot be had in this way; empty if it can."""
-    if capability.access_mode.mode in (4, 5):
-        return "volumes on a node's disk cannot be written from several nodes; use ReadWriteOnce or ReadWriteOncePod"
-    if capability.WhichOneof("access_type") == "mount" and capability.mount.fs_type not in ("", "ext4"):
-        return f"file system {capability.mount.fs_type} is not supported; use ext4"
-    return ""
 
 
 class ControllerService:
@@ -57,9 +48,8 @@ class ControllerService:
         return answer("CreateVolumeResponse", volume=self._described(made, request.volume_content_source))
 
     def _check(self, request: Any) -> None:
-        for capability in request.volume_capabilities:
-            if problem := problem_of_capability(capability):
-                raise GrpcError(StatusCode.INVALID_ARGUMENT, problem)
+        if problem := problem_of(request.volume_capabilities):
+            raise GrpcError(StatusCode.INVALID_ARGUMENT, problem)
         for name in request.parameters:
             if name != FORMAT and not name.startswith("csi.storage.k8s.io/"):
                 raise GrpcError(StatusCode.INVALID_ARGUMENT, f"parameter {name} is not known; there is {FORMAT}")
@@ -166,7 +156,7 @@ class ControllerService:
         require(request, "volume_id", "volume_capabilities")
         volume = self._shop.volume(request.volume_id)
         for capability in request.volume_capabilities:
-            problem = problem_of_capability(capability)
+            problem = problem_of((capability,))
             if not problem and (capability.WhichOneof("access_type") == "block") != volume.block:
                 problem = "the volume's mode is another"
             if problem:
@@ -181,7 +171,7 @@ class ControllerService:
     async def GetCapacity(self, request: Any) -> Any:
         segments = dict(request.accessible_topology.segments)
         here = not segments or segments == {TOPOLOGY_KEY: self._shop.node_name}
-        possible = not any(problem_of_capability(capability) for capability in request.volume_capabilities)
+        possible = not problem_of(request.volume_capabilities)
         available = await self._shop.work(self._shop.store.available) if here and possible else 0
         return answer("GetCapacityResponse", available_capacity=available, maximum_volume_size={"value": available})
 
