@@ -51,6 +51,12 @@ def test_local_traffic_asks_the_services_own_health_port() -> None:
     assert "option httpchk GET /healthz" in configuration([local])
 
 
+def test_a_port_without_a_node_port_leads_to_the_services_own_address() -> None:
+    made = balancer_of(service(ports=[{"port": 80}], clusterIP="10.96.0.7"), ["192.0.2.1"], [node("a", "10.0.0.1")])
+    text = configuration([read_balancer(json.loads(json.dumps(made.as_dict())))])
+    assert [line.strip() for line in text.splitlines() if "  server " in line] == ["server service 10.96.0.7:80 check"]
+
+
 def test_affinity_keeps_a_clients_connections_on_one_node() -> None:
     nodes = [node("a", "10.0.0.1"), node("b", "10.0.0.2")]
     sticky = balancer_of(service(sessionAffinity="ClientIP"), ["192.0.2.1"], nodes)
@@ -65,15 +71,9 @@ def test_ipv6_addresses_have_brackets() -> None:
     assert "server a [fd00::1]:30080 check" in configuration([made])
 
 
-@pytest.mark.parametrize(
-    ("port", "says"),
-    [
-        ({"port": 53, "nodePort": 30053, "protocol": "UDP"}, "port 53/UDP: load balancers of this machine carry TCP"),
-        ({"port": 80}, "port 80 has no node port"),
-    ],
-)
-def test_what_haproxy_does_not_carry_is_refused(port: Any, says: str) -> None:
-    with pytest.raises(CloudError, match=says):
+def test_what_haproxy_does_not_carry_is_refused() -> None:
+    port = {"port": 53, "nodePort": 30053, "protocol": "UDP"}
+    with pytest.raises(CloudError, match="port 53/UDP: load balancers of this machine carry TCP"):
         balancer_of(service(port), ["192.0.2.1"], [])
 
 

@@ -16,7 +16,7 @@ from tiphys.cloud.providers.local.allocation import node_addresses, versions_of
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """A port of a load balancer, and the node port it leads to."""
+    """A port of a load balancer, and the node port it leads to; 0 for one that leads to the Service's own address."""
 
     port: int
     node_port: int
@@ -28,7 +28,8 @@ class Balancer:
 
     ``backends`` are addresses of nodes by the node's name; ``health_port`` is that of ``externalTrafficPolicy: Local``,
     0 for none; ``sources`` are the networks that are let in, none for all; ``by_client``: a client's connections go to
-    one node, as it would be another client to another one.
+    one node, as it would be another client to another one. ``cluster_ip`` is the Service's own address, which this
+    machine reaches as one of the nodes.
     """
 
     uid: str
@@ -39,6 +40,7 @@ class Balancer:
     health_port: int = 0
     sources: Sequence[str] = field(default=())
     by_client: bool = False
+    cluster_ip: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,16 +53,14 @@ def read_balancer(document: dict[str, Any]) -> Balancer:
 
 
 def balancer_of(service: Object, addresses: Sequence[str], nodes: Iterable[Object]) -> Balancer:
-    """Raises ``CloudError`` for a port that haproxy does not carry, or one without a node port."""
+    """Raises ``CloudError`` for a port that haproxy does not carry."""
     spec, meta = service["spec"], service["metadata"]
     frontends = []
     for port in spec.get("ports") or ():
         protocol = port.get("protocol") or "TCP"
         if protocol != "TCP":
             raise CloudError(f"port {port['port']}/{protocol}: load balancers of this machine carry TCP alone")
-        if not port.get("nodePort"):
-            raise CloudError(f"port {port['port']} has no node port; let allocateLoadBalancerNodePorts be true")
-        frontends.append(Frontend(port["port"], port["nodePort"]))
+        frontends.append(Frontend(port["port"], port.get("nodePort") or 0))
     local = spec.get("externalTrafficPolicy") == "Local"
     return Balancer(
         uid=meta["uid"],
@@ -71,6 +71,7 @@ def balancer_of(service: Object, addresses: Sequence[str], nodes: Iterable[Objec
         health_port=spec.get("healthCheckNodePort") or 0 if local else 0,
         sources=list(spec.get("loadBalancerSourceRanges") or ()),
         by_client=spec.get("sessionAffinity") == "ClientIP",
+        cluster_ip=spec.get("clusterIP") or "",
     )
 
 
@@ -113,6 +114,9 @@ def _listeners(balancer: Balancer) -> list[str]:
             lines.append(f"  tcp-request connection reject unless {{ src {' '.join(balancer.sources)} }}")
         if balancer.by_client:
             lines += ["  balance source", "  hash-type consistent"]
+        if not frontend.node_port:
+            lines.append(f"  server service {_joined(balancer.cluster_ip, frontend.port)} check")
+            continue
         check = "check"
         if balancer.health_port:
             lines += ["  option httpchk GET /healthz", "  http-check expect status 200"]
