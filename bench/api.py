@@ -307,7 +307,7 @@ def own_server(python: str = sys.executable, port: int = 16643) -> Any:
 def server_in(folder: Path, python: str = sys.executable, port: int = 16643) -> Any:
     """`tiphys up`'s API server as a process of its own over the store in ``folder``; gives its URL, a TLS context with
     an administrator's key, and its process id. ``python`` is that of the checkout to run."""
-    from tiphys.cluster.kubeconfig import ensure_kubeconfigs
+    from tiphys.cluster.credentials import ensure_kubeconfigs
     from tiphys.cluster.pki import ensure_pki
     from tiphys.cluster.settings import Settings
 
