@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.vm.image import Image, build
@@ -47,11 +48,11 @@ def _follow(machine: subprocess.Popen[bytes], told: Path) -> None:
         time.sleep(1)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/tiphys-vm"), help="for the disk and its parts")
     parser.add_argument("--accel", default="tcg,thread=multi", help="as qemu's; kvm, where the kernel has it")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     folder: Path = arguments.folder
     if os.geteuid() != 0:
         parser.error("root is needed to make the disk")

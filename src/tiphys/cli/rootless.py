@@ -41,8 +41,8 @@ def relay(name: str, words: Sequence[str]) -> int | None:
         inside = _make(state, _port(words))
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"  # an ordinary user has no such
     status = subprocess.run(_entered(inside, name, words), env={**os.environ, "PATH": path}, check=False).returncode
-    if name in ("down", "reset") and status == 0:
-        _end(state)
+    if (name in ("down", "reset") and status == 0) or not (home / "cluster.json").exists():
+        _end(state)  # there is nothing in them
     return status
 
 
