@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import multiprocessing
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests.apiserver.apiworld import World, run
@@ -105,6 +107,26 @@ def test_a_profile_says_which_functions_took_the_processor() -> None:
         assert sum(nanoseconds for _, nanoseconds in busy) > 1_000_000
 
     run_real(work, CONFIG)
+
+
+def spin_in_a_child(answer: Connection) -> None:
+    """What a profile of a forked process shows of its main thread, in nanoseconds."""
+    seen: dict[profiles.Stack, tuple[int, int]] = {}
+    looking = threading.Thread(target=lambda: seen.update(profiles.sample(0.3)))
+    looking.start()
+    while looking.is_alive():
+        sum(range(1000))
+    answer.send(sum(took for stack, (_, took) in seen.items() if any("spin_in_a_child" in at[0] for at in stack)))
+
+
+def test_a_forked_process_sees_its_own_main_thread() -> None:
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=spin_in_a_child, args=(sender,))
+    child.start()
+    assert receiver.poll(60)
+    assert receiver.recv() > 1_000_000
+    child.join(60)
 
 
 def test_tasks_are_shown_where_they_wait() -> None:

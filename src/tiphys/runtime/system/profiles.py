@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import sys
 import threading
 import time
@@ -38,6 +39,7 @@ def sample(seconds: float) -> dict[Stack, tuple[int, int]]:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         numbers = {thread.ident: thread.native_id for thread in threading.enumerate()}
+        numbers[threading.main_thread().ident] = os.getpid()  # after a fork Python has the parent's number
         for thread, frame in sys._current_frames().items():
             now = _processor_time(numbers.get(thread))
             took = now - used.get(thread, now)
