@@ -326,3 +326,22 @@ def test_a_sandbox_in_the_runtimes_words() -> None:
         pod("web", hostNetwork=True), 0, hostname="web", resolver=Resolver(), log_root="/l", cgroup_parent=""
     )
     assert "hostname" not in shared
+
+
+def test_apparmor_is_what_the_pod_asks_for_and_else_the_runtimes_choice() -> None:
+    """A runtime on a machine without apparmor_parser refuses containers for which a profile is named."""
+    host = HostSecurity(apparmor=True)
+
+    def profile(of_pod: dict[str, Any], own: dict[str, Any]) -> str | None:
+        made = pod("web", container("main", securityContext=own), securityContext=of_pod)
+        security = container_security(made, made["spec"]["containers"][0], ImageUser(), host)
+        assert ("apparmor" in security) == ("apparmor_profile" in security)
+        name: str | None = security.get("apparmor_profile")
+        return name
+
+    default, none = {"appArmorProfile": {"type": "RuntimeDefault"}}, {"appArmorProfile": {"type": "Unconfined"}}
+    assert profile({}, {}) is None
+    assert profile(default, {}) == "runtime/default"
+    assert profile(default, none) == "unconfined"
+    assert profile({}, {"appArmorProfile": {"type": "Localhost", "localhostProfile": "mine"}}) == "localhost/mine"
+    assert profile(default, {"privileged": True}) is None

@@ -144,9 +144,9 @@ def _profiles(context: dict[str, Any], of_pod: dict[str, Any], host: HostSecurit
         profiles["seccomp"] = {"profile_type": _PROFILE_TYPES["RuntimeDefault"]}
     else:
         profiles["seccomp"] = {"profile_type": _PROFILE_TYPES["Unconfined"]}
-    if not host.apparmor or context.get("privileged"):
-        return profiles
-    apparmor = context.get("appArmorProfile") or of_pod.get("appArmorProfile") or {"type": "RuntimeDefault"}
+    apparmor = context.get("appArmorProfile") or of_pod.get("appArmorProfile")
+    if not apparmor or not host.apparmor or context.get("privileged"):
+        return profiles  # what is not asked for is the runtime's choice: it may lack the program that loads profiles
     local = apparmor.get("localhostProfile", "")
     profiles["apparmor"] = {"profile_type": _PROFILE_TYPES[apparmor["type"]], "localhost_ref": local}
     profiles["apparmor_profile"] = {
