@@ -38,7 +38,7 @@ class Visit:
             "console", lambda said: self.troubles.append(said.text) if "Content Security" in said.text else None
         )
         self.page.on("request", lambda request: self.hosts.add(re.sub(r"^(\w+://[^/]*).*", r"\1", request.url)))
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
 
     def log_in(self, words: str, by: str = "Token") -> None:
         """By a token, or by the ``Code`` that `tiphys dashboard` shows."""
