@@ -153,10 +153,13 @@ def limits() -> str:
     wait(lambda: status("limited").get("phase") == "Running", "the limited pod")
     uid = get("pod", "limited")["metadata"]["uid"]
     [folder] = [Path(path) for path, _, _ in os.walk(CGROUPS) if path.endswith((uid, f"{uid.replace('-', '_')}.slice"))]
-    quota, memory = (folder / "cpu.max").read_text().strip(), (folder / "memory.max").read_text().strip()
-    assert (quota, memory) == ("50000 100000", str(48 << 20)), (quota, memory)
-    scopes = [child.name for child in folder.iterdir() if child.is_dir()]
-    return f"{folder.relative_to(CGROUPS)}: cpu.max {quota}, memory.max {memory}, below it {len(scopes)} cgroups"
+    inside = [_limits_of(child) for child in folder.iterdir() if child.is_dir()]
+    assert ("50000 100000", str(48 << 20)) in inside, inside
+    return f"in {folder.relative_to(CGROUPS)} (itself {', '.join(_limits_of(folder))}) containers have {inside}"
+
+
+def _limits_of(folder: Path) -> tuple[str, str]:
+    return (folder / "cpu.max").read_text().strip(), (folder / "memory.max").read_text().strip()
 
 
 def killed_for_memory() -> str:
@@ -243,7 +246,7 @@ spec:
 
 def second_node() -> str:
     archive = OUT / "images.tar"
-    sh("ctr", "-a", "/var/lib/tiphys/run/containerd.sock", "-n", "k8s.io", "images", "export", archive, IMAGE, PAUSE)
+    sh("ctr", "-a", "/run/tiphys/containerd.sock", "-n", "k8s.io", "images", "export", archive, IMAGE, PAUSE)
     config = f'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\n  sandbox_image = "{PAUSE}"\n'
     Path("/etc/containerd").mkdir(exist_ok=True)
     Path("/etc/containerd/config.toml").write_text(config)
