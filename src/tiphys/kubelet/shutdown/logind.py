@@ -1,4 +1,4 @@
-"""systemd's login manager, which tells of a shutdown and can be asked to wait with it, over the system's D-Bus.
+"""systemd's login manager, which speaks of a shutdown and can be asked to wait with it, over the system's D-Bus.
 
 Source: https://systemd.io/INHIBITOR_LOCKS/ and https://www.freedesktop.org/wiki/Software/systemd/logind/
 """

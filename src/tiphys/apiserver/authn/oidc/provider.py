@@ -63,7 +63,7 @@ class Issuer:
         """Issuers of tokens with groups, by URL."""
 
     async def run(self) -> None:
-        """Try until the issuer has told where its keys are."""
+        """Try until the issuer has said where its keys are."""
         while self.problem:
             try:
                 await self.discover()
