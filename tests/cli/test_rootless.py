@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,11 +47,19 @@ def test_the_port_that_the_machine_reaches(words: list[str], port: str) -> None:
 
 
 def test_who_holds_the_namespaces(tmp_path: Path) -> None:
+    """A process that is in this one's namespace has got the number of one that is gone: it is not to be ended."""
     assert rootless._inside(tmp_path) == 0
     (tmp_path / "kit").mkdir()
-    for text, pid in ((str(os.getpid()), os.getpid()), ("", 0), ("999999999", 0)):
-        (tmp_path / "kit/child_pid").write_text(text)
-        assert rootless._inside(tmp_path) == pid
+    holder = subprocess.Popen(["unshare", "--user", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        for text, pid in ((str(holder.pid), holder.pid), (str(os.getpid()), 0), ("", 0), ("999999999", 0)):
+            (tmp_path / "kit/child_pid").write_text(text)
+            assert rootless._inside(tmp_path) == pid
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 @pytest.mark.parametrize(

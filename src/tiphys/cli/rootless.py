@@ -102,13 +102,13 @@ def _make(state: Path, port: str) -> int:
 
 
 def _inside(state: Path) -> int:
-    """The process that holds the namespaces; 0 without one."""
+    """The process that holds the namespaces; 0 without one. Its number may be another's by now, after a reboot."""
     try:
         pid = int((state / "kit/child_pid").read_text())
-        os.kill(pid, 0)
+        holds = os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user")
     except (OSError, ValueError):
         return 0
-    return pid
+    return pid if holds else 0
 
 
 def _entered(pid: int, name: str, words: Sequence[str]) -> list[str]:
