@@ -149,7 +149,9 @@ def test_a_fresh_machine_with_another_address_continues_the_cluster(cluster: Mac
         assert fresh.get("secret", "kept")["data"] == cluster.get("secret", "kept")["data"]
         fresh.kubectl("wait", "-n", "tiphys-demo", "pod", "--all", "--for=condition=Ready", "--timeout=60s")
         port = fresh.get("service", "web", "-n", "tiphys-demo")["spec"]["ports"][0]["nodePort"]
-        assert "It works" in fresh.curl(f"http://{ELSEWHERE}:{port}/")
+        # What was backed up says that the pods are ready, until the kubelet of the new machine has looked.
+        page = ("curl", "-fsS", "--max-time", "5", f"http://{ELSEWHERE}:{port}/")
+        wait_for(lambda: "It works" in fresh.run(*page, check=False).stdout, 120, "the page of the restored demo")
 
 
 def test_a_stopped_cluster_is_saved_too(cluster: Machine, tmp_path: Path) -> None:

@@ -244,11 +244,10 @@ def test_a_fork_bomb_in_a_probe(hostile: Any) -> None:
         add(m, pod("beside", shell("main", WAITS)))
         await m.until(lambda: m.ready("beside"))
         await m.until(lambda: any(_counts(uid="uid-bomb", name="pids.current")), 20)
-        most = 0
-        end = time.monotonic() + 4
-        while time.monotonic() < end:
+        most, end = 0, time.monotonic() + 4
+        while time.monotonic() < end or (most <= 10 and time.monotonic() < end + 60):
             most = max([most, *_counts("uid-bomb", "pids.current")])
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02)
         assert 10 < most <= MOST_PROCESSES
         assert not m.ready("bomb")
         assert m.ready("beside")
