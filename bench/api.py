@@ -317,9 +317,10 @@ def server_in(folder: Path, python: str = sys.executable, port: int = 16643) -> 
     ensure_kubeconfigs(settings)
     code = (
         "from pathlib import Path; from tiphys.cluster.settings import Settings;"
-        "from tiphys.cli.programs import _component, apiserver;"
+        "from tiphys.cli.programs.controlplane import apiserver;"
+        "from tiphys.cli.programs.process import component;"
         f"s = Settings(data_dir=Path({str(folder)!r}), **{where});"
-        "_component(s, lambda ready: apiserver(s, ready))(lambda: print('ready', flush=True))"
+        "component('kube-apiserver', s, apiserver).run(lambda: print('ready', flush=True))"
     )
     process = subprocess.Popen([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:

@@ -16,7 +16,7 @@ LATER = (
 
 _SHOW = """
 import sys, tiphys.cli.up
-from tiphys.cli.programs import preload_apiserver, preload_others
+from tiphys.cli.programs.lists import preload_apiserver, preload_others
 preload_apiserver()
 preload_others()
 print(*sys.modules)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tiphys.cluster.supervisor import Program, Ready, Supervisor, describe_exit, exec_program, next_delay
+from tiphys.cluster.supervisor import Program, Ready, Supervisor, describe_exit, execute, next_delay
 
 
 def sleeper(ready: Ready) -> None:
@@ -133,16 +133,19 @@ def test_components_end_with_a_killed_supervisor(tmp_path: Path) -> None:
     wait_for(lambda: not _alive(child))
 
 
-def test_an_executable_is_supervised_and_ends_with_its_watcher(tmp_path: Path) -> None:
+def shell(script: str, probe: Callable[[], bool], *, fragile_start: bool = False) -> Program:
+    return Program("sh", lambda _: execute(["/bin/sh", "-c", script]), probe=probe, fragile_start=fragile_start)
+
+
+def test_an_executable_is_the_supervised_process_itself(tmp_path: Path) -> None:
     marker = tmp_path / "pid"
-    script = f"echo $$ > {marker}; exec sleep 1000"
-    program = Program("sh", exec_program(["/bin/sh", "-c", script], marker.exists))
+    program = shell(f"echo $$ > {marker}; exec sleep 1000", marker.exists)
     with supervised(tmp_path, program) as read:
-        watcher = wait_for(lambda: running(read, "sh"))
-        inner = int(wait_for(lambda: marker.read_text().strip()))
-        os.kill(watcher, signal.SIGKILL)
-        wait_for(lambda: not _alive(inner))
-        wait_for(lambda: running(read, "sh") not in (0, watcher))
+        first = wait_for(lambda: running(read, "sh"))
+        assert int(wait_for(lambda: marker.read_text().strip())) == first
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: running(read, "sh") not in (0, first))
+        assert component(read, "sh")["lastExit"] == "killed by SIGKILL"
 
 
 @pytest.mark.parametrize("ready", [False, True])
@@ -151,23 +154,60 @@ def test_an_executable_with_a_fragile_start_is_not_asked_to_end_meanwhile(
     tmp_path: Path, ready: bool, by: signal.Signals
 ) -> None:
     """containerd, asked to end while it looks for the containers that run, takes all for dead and kills them."""
-    pid, asked = tmp_path / "pid", tmp_path / "asked"
+    pid, asked, state_file = tmp_path / "pid", tmp_path / "asked", tmp_path / "state.json"
     script = f"trap 'touch {asked}; exit 0' TERM; echo $$ > {pid}; while :; do sleep 0.05; done"
-    program = Program("sh", exec_program(["/bin/sh", "-c", script], lambda: ready and pid.exists(), fragile_start=True))
-    with supervised(tmp_path, program) as read:
-        inner = int(wait_for(lambda: pid.exists() and pid.read_text().strip()))
-        if ready:
-            wait_for(lambda: running(read, "sh"))
-        pid.unlink()
-        os.kill(component(read, "sh")["pid"], by)
-        wait_for(lambda: not _alive(inner))
-        assert asked.exists() == (ready and by == signal.SIGTERM)
+    program = shell(script, lambda: ready and pid.exists(), fragile_start=True)
+    supervisor = os.fork()
+    if supervisor == 0:
+        try:
+            Supervisor([program], tmp_path / "logs", state_file).run()
+        finally:
+            os._exit(0)
+    inner = int(wait_for(lambda: pid.exists() and pid.read_text().strip()))
+    wanted = "running" if ready else "starting"
+    wait_for(lambda: state_file.exists() and json.loads(state_file.read_text())["components"]["sh"]["state"] == wanted)
+    os.kill(supervisor, by)
+    os.waitpid(supervisor, 0)
+    wait_for(lambda: not _alive(inner))
+    assert asked.exists() == (ready and by == signal.SIGTERM)
 
 
-def test_an_executable_that_dies_before_it_is_ready_is_noticed(tmp_path: Path) -> None:
-    program = Program("false", exec_program(["/bin/false"], lambda: False))
+def test_an_executable_that_dies_before_it_is_ready_is_noticed_and_its_prober_ends(tmp_path: Path) -> None:
+    prober = tmp_path / "prober"
+
+    def never() -> bool:
+        prober.write_text(str(os.getpid()))
+        return False
+
+    with supervised(tmp_path, shell("sleep 0.2; exit 3", never)) as read:
+        wait_for(lambda: component(read, "sh").get("restarts", 0) >= 1)
+        first = int(wait_for(lambda: prober.exists() and prober.read_text()))
+        assert component(read, "sh")["lastExit"] == "exit code 3"
+        wait_for(lambda: not _alive(first) or prober.read_text() != str(first))
+
+
+def test_an_executable_whose_prober_fails_is_started_again(tmp_path: Path) -> None:
+    once = tmp_path / "once"
+
+    def fails_once() -> bool:
+        if not once.exists():
+            once.touch()
+            raise OSError("the image cannot be read")
+        return True
+
+    with supervised(tmp_path, shell("exec sleep 1000", fails_once)) as read:
+        wait_for(lambda: running(read, "sh"))
+        assert component(read, "sh")["restarts"] == 1
+        assert component(read, "sh")["lastExit"] == "killed by SIGKILL"
+    assert "the image cannot be read" in (tmp_path / "logs" / "sh.log").read_text()
+
+
+def test_an_executable_that_is_not_there_is_held_back(tmp_path: Path) -> None:
+    program = Program("none", lambda _: execute([str(tmp_path / "none")]), probe=lambda: False)
     with supervised(tmp_path, program) as read:
-        wait_for(lambda: component(read, "false").get("restarts", 0) >= 1)
+        wait_for(lambda: component(read, "none").get("restarts", 0) >= 1)
+        assert component(read, "none")["lastExit"] == "exit code 1"
+    assert "No such file" in (tmp_path / "logs" / "none.log").read_text()
 
 
 def test_exits_in_words() -> None:

@@ -15,8 +15,8 @@ import pytest
 from tests.machine import NODE_IP, Machine, wait_for
 from tests.machine import machine as new_machine
 from tiphys.cli.main import COMPONENTS
-from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE, Recipe, cached_image
-from tiphys.cluster.images import demo_image
+from tiphys.cluster.imagebuild.assemble import Recipe, cached_image
+from tiphys.cluster.images import COMPONENT_IMAGE, demo_image
 from tiphys.cluster.ocilayout import build
 
 pytestmark = pytest.mark.e2e

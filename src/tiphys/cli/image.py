@@ -57,7 +57,8 @@ def _options() -> argparse.ArgumentParser:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE, Recipe, assemble
+    from tiphys.cluster.imagebuild.assemble import Recipe, assemble
+    from tiphys.cluster.images import COMPONENT_IMAGE
 
     name = arguments.name or COMPONENT_IMAGE
     recipe = Recipe(_components(), name, arguments.base, etcd=not arguments.without_etcd)
@@ -113,7 +114,7 @@ def _without(sockets: Sequence[Path], name: str) -> list[Path]:
 
 def ensure_components(sockets: Sequence[Path], console: Console) -> None:
     """Import the components' image on the nodes that do not have it."""
-    from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE
+    from tiphys.cluster.images import COMPONENT_IMAGE
 
     if lacking := _without(sockets, COMPONENT_IMAGE):
         file = _component_image(console)
@@ -136,7 +137,7 @@ def ensure_monitoring(sockets: Sequence[Path], console: Console) -> None:
 def bring_addons(cluster: Settings, console: Console) -> None:
     """The images of add-ons that the first node has, on the others as well."""
     from tiphys.addons.objects import MONITORING_IMAGE
-    from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE
+    from tiphys.cluster.images import COMPONENT_IMAGE
 
     first, *others = running_sockets(cluster)
     there = {stored.name for stored in asyncio.run(images.list_images(first))}
@@ -147,7 +148,8 @@ def bring_addons(cluster: Settings, console: Console) -> None:
 
 
 def _component_image(console: Console) -> Path:
-    from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE, Recipe, cached_image
+    from tiphys.cluster.imagebuild.assemble import Recipe, cached_image
+    from tiphys.cluster.images import COMPONENT_IMAGE
 
     with console.step(f"Assembling {COMPONENT_IMAGE}"):
         return cached_image(Recipe(_components()))

@@ -9,7 +9,8 @@ from functools import partial
 
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail
-from tiphys.cli.programs import node_programs, preload_node
+from tiphys.cli.programs.lists import node_programs, preload_node
+from tiphys.cli.programs.warmup import warm_up
 from tiphys.cli.status import node_readiness
 from tiphys.client.errors import ApiError, Conflict, NotFound
 from tiphys.client.resources import NODES
@@ -41,6 +42,7 @@ def start(cluster: Settings, wanted: Sequence[Settings]) -> list[Settings]:
     if not stopped:
         return []
     preload_node()
+    warm_up(cluster)
     started = []
     for node in stopped:
         prepared = nodes.prepare(cluster, node)

@@ -12,13 +12,14 @@ import asyncio
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tiphys.cli import status
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail
 from tiphys.cli.options import parser
-from tiphys.cli.programs import preload_apiserver, preload_others, programs
+from tiphys.cli.programs.lists import preload_apiserver, preload_others, programs
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
@@ -305,11 +306,15 @@ def supervise(settings: Settings) -> None:
     """Run the node's processes until SIGTERM. The caller holds the lock."""
     logs.configure(settings.verbosity)
     share_memory()
-    Supervisor(programs(settings), settings.logs, settings.state_file, meanwhile=_import_others).run()
+    prepare_others = partial(_prepare_others, settings)
+    Supervisor(programs(settings), settings.logs, settings.state_file, meanwhile=prepare_others).run()
 
 
-def _import_others() -> None:
+def _prepare_others(settings: Settings) -> None:
     preload_others()
+    from tiphys.cli.programs.warmup import warm_up
+
+    warm_up(settings)
     share_memory()
 
 

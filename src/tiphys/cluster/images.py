@@ -1,7 +1,7 @@
 """The two small images of a cluster without internet, and images put into a containerd.
 
 A cluster needs the pause container, which holds a pod's namespaces, and something to run. Both are made here from
-static programs that Debian packages (catatonit, busybox-static). ``imagebuild`` makes the image of the components.
+static programs that Debian packages (catatonit, busybox-static).
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiphys import __version__
 from tiphys.cluster.ocilayout import File, ImageError, ImageSource, build
 from tiphys.kubelet.runtime.ctr import CtrFailure, ctr
 
 PAUSE_IMAGE = "tiphys.local/pause:1"
 DEMO_IMAGE = "tiphys.local/demo:1"
+COMPONENT_IMAGE = f"tiphys.local/tiphys:{__version__}"
+"""The components themselves, for those that run in pods; ``imagebuild`` makes it."""
 
 
 def pause_image(name: str = PAUSE_IMAGE) -> ImageSource:

@@ -4,8 +4,9 @@ One parent process imports everything once and forks each component, so that the
 parent runs no event loop and no thread, as only a process of one thread forks safely. It waits for signals and timers
 in one place, and writes what it knows to a state file that ``tiphys status`` reads.
 
-A component is ready when it writes a byte to its ready pipe; those that need it start then. A child dies with its
-parent (PR_SET_PDEATHSIG), so a killed supervisor leaves no half of a cluster running; containers are not its children.
+A component is ready when a byte is in its ready pipe; those that need it start then. It writes the byte itself, or, if
+it is another executable, a prober does, which ends with that. A child dies with its parent (PR_SET_PDEATHSIG), so a
+killed supervisor leaves no half of a cluster running; containers are not its children.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import gc
 import json
 import logging
 import os
+import select
 import selectors
 import signal
 import sys
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 10.0
 FIRST_DELAY, LAST_DELAY, LAST_DELAY_OF_THE_KILLED = 0.2, 30.0, 3.0
 STEADY_SECONDS = 10.0
+PROBE_MILLISECONDS = 20
 LOG_LIMIT = 20 * 1024 * 1024
 
 Ready = Callable[[], None]
@@ -75,6 +78,10 @@ class Program:
     name: str
     run: Callable[[Ready], None]
     needs: tuple[str, ...] = ()
+    probe: Callable[[], bool] | None = None
+    """For a ``run`` that becomes another executable: whether that serves. Asked in its own process, until it does."""
+    fragile_start: bool = False
+    """Asked to end while it starts, it would undo what it finds running: it is killed instead, also with its parent."""
     before_start: Callable[[], None] | None = None
     """Run in the supervisor's process before the program starts for the first time: imports that it then shares."""
     before_stop: Callable[[], None] | None = None
@@ -133,6 +140,7 @@ class Supervisor:
             self._start_what_is_due()
             self._write_state()
             self.meanwhile()
+            self._reap()  # it may have kept signals to itself
             while not self._stopping:
                 self._start_what_is_due()
                 self._write_state()
@@ -171,9 +179,13 @@ class Supervisor:
     def _hear(self, process: _Process) -> None:
         said = os.read(process.ready_fd, 16)
         self._close_ready(process)
-        if said and process.state is ProcessState.STARTING:
+        if process.state is not ProcessState.STARTING:
+            return
+        if said:
             process.move("ready")
             process.was_ready, process.ready_at = True, time.monotonic()
+        else:  # It has ended, or nobody is left who could say that it is ready.
+            os.kill(process.pid, signal.SIGKILL)
 
     def _close_ready(self, process: _Process) -> None:
         if process.ready_fd >= 0:
@@ -200,24 +212,35 @@ class Supervisor:
     def _start(self, process: _Process) -> None:
         if process.state is ProcessState.WAITING and process.program.before_start is not None:
             process.program.before_start()
+        program = process.program
         reading, writing = os.pipe()
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reading)
-            self._become(process.program, writing, parent)
+        pid = self._fork(program, lambda: program.run(lambda: _say_ready(writing)))
+        if program.probe is not None:
+            self._fork_prober(program, pid, writing)
         os.close(writing)
         process.pid, process.ready_at, process.ready_fd = pid, float("inf"), reading
         process.move("start")
         self._selector.register(reading, selectors.EVENT_READ, process)
-        log.info("%s started, pid %d", process.program.name, pid)
+        log.info("%s started, pid %d", program.name, pid)
 
-    def _become(self, program: Program, ready_fd: int, parent: int) -> NoReturn:
-        """In the child: run the program, and never return into the supervisor's code."""
+    def _fork_prober(self, program: Program, pid: int, writing: int) -> None:
+        """A process that says ready for process ``pid``, and ends with it. It is not waited for by name."""
+        alive = os.pidfd_open(pid)
+        try:
+            self._fork(program, lambda: _say_ready_when(program, alive, writing))
+        finally:
+            os.close(alive)
+
+    def _fork(self, program: Program, work: Callable[[], None]) -> int:
+        """The id of a child that does ``work`` and never returns into the supervisor's code."""
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
         status = 1
         try:
-            self._detach(program.name, parent)
-            program.run(lambda: _say_ready(ready_fd))
+            self._detach(program, parent)
+            work()
             status = 0
         except SystemExit as error:
             status = exit_status(error)
@@ -227,13 +250,13 @@ class Supervisor:
             sys.stderr.flush()
             os._exit(status)
 
-    def _detach(self, name: str, parent: int) -> None:
+    def _detach(self, program: Program, parent: int) -> None:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        die_with_parent(parent)
+        die_with_parent(parent, signal.SIGKILL if program.fragile_start else signal.SIGTERM)
         self._selector.close()
-        output = os.open(self.log_dir / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        output = os.open(self.log_dir / f"{program.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(output, 1)
         os.dup2(output, 2)
         with open(os.devnull) as nothing:
@@ -241,7 +264,7 @@ class Supervisor:
         os.close(output)
         sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-        _set_title(f"tiphys: {name}")
+        _set_title(f"tiphys: {program.name}")
 
     def _reap(self) -> None:
         by_pid = {p.pid: p for p in self._processes.values() if p.pid}
@@ -281,7 +304,8 @@ class Supervisor:
     def _stop(self, process: _Process, wakeup: int) -> None:
         if process.program.before_stop is not None:
             self._run_before_stop(process.program)
-        os.kill(process.pid, signal.SIGTERM)
+        fragile = process.program.fragile_start and process.state is ProcessState.STARTING
+        os.kill(process.pid, signal.SIGKILL if fragile else signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
         while process.pid and time.monotonic() < deadline:
             self._wait(wakeup, 0.2)
@@ -295,12 +319,8 @@ class Supervisor:
 
     def _run_before_stop(self, program: Program) -> None:
         assert program.before_stop is not None
-        last_words = Program(f"{program.name}-stop", lambda _: program.before_stop() if program.before_stop else None)
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._become(last_words, -1, parent)
-        _, status = os.waitpid(pid, 0)
+        last_words = Program(f"{program.name}-stop", lambda _: None)
+        _, status = os.waitpid(self._fork(last_words, program.before_stop), 0)
         if status:
             log.warning("%s: %s", last_words.name, describe_exit(status))
 
@@ -353,40 +373,20 @@ def share_memory() -> None:
     gc.freeze()
 
 
-def exec_program(
-    argv: Sequence[str], is_ready: Callable[[], bool], *, fragile_start: bool = False
-) -> Callable[[Ready], None]:
-    """A program that is another executable: a small watcher process runs it and says ready once ``is_ready()`` holds.
-
-    The watcher passes signals on, and ends as the executable ends. ``fragile_start``: asked to end while it starts, the
-    executable would undo what it finds running; then it is killed instead, and whenever its watcher dies.
-    """
-
-    def run(ready: Ready) -> None:
-        watcher = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            die_with_parent(watcher, signal.SIGKILL if fragile_start else signal.SIGTERM)
-            os.execvp(argv[0], list(argv))
-        end_by = signal.SIGKILL if fragile_start else signal.SIGTERM
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: _kill_quietly(pid, end_by))
-        ended, status = 0, 0
-        while not ended and not is_ready():
-            time.sleep(0.02)
-            ended, status = os.waitpid(pid, os.WNOHANG)
-        if not ended:
-            end_by = signal.SIGTERM
-            ready()
-            _, status = os.waitpid(pid, 0)
-        raise SystemExit(describe_exit(status) if status else 0)
-
-    return run
+def execute(argv: Sequence[str]) -> NoReturn:
+    """Become another executable, which keeps this process's id, output and parent. Raises ``OSError``."""
+    os.execvp(argv[0], list(argv))
 
 
-def _kill_quietly(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+def _say_ready_when(program: Program, alive: int, ready_fd: int) -> None:
+    """Ask until the process of the descriptor ``alive`` serves, or has ended."""
+    assert program.probe is not None
+    ended = select.poll()
+    ended.register(alive, select.POLLIN)
+    while not program.probe():
+        if ended.poll(PROBE_MILLISECONDS):
+            return
+    _say_ready(ready_fd)
 
 
 def _say_ready(descriptor: int) -> None:

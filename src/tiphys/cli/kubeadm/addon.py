@@ -13,6 +13,7 @@ from tiphys.addons.apply import apply_objects, delete_objects
 from tiphys.addons.objects import ADDONS, AddonSettings, UnknownAddon, addon_manifest, addon_objects
 from tiphys.api.meta.addresspools import parse_pool
 from tiphys.cli import image
+from tiphys.cli.addonsettings import settings_of
 from tiphys.cli.console import Console, fail, table
 from tiphys.cli.options import parser
 from tiphys.client.errors import ApiError, NotFound
@@ -20,7 +21,7 @@ from tiphys.client.kubeconfig import KubeconfigError, client_from_file, connecte
 from tiphys.client.resources import CONFIG_MAPS
 from tiphys.client.rest import Client
 from tiphys.cluster import kubeconfig
-from tiphys.cluster.imagebuild.assemble import COMPONENT_IMAGE
+from tiphys.cluster.images import COMPONENT_IMAGE
 from tiphys.cluster.settings import Settings, SettingsError, network_address
 from tiphys.runtime import yamltext
 
@@ -130,23 +131,8 @@ async def _apply_all(cluster: Settings, names: Sequence[str]) -> None:
             await apply_objects(client, addon_objects(name, settings_of(cluster)))
 
 
-def settings_of(cluster: Settings) -> AddonSettings:
-    """What the manifests leave open, of a cluster of `tiphys up`."""
-    return AddonSettings(
-        image=COMPONENT_IMAGE,
-        server=cluster.server,
-        pod_cidr=cluster.pod_cidr,
-        dns_ip=cluster.dns_ip,
-        cluster_domain=cluster.cluster_domain,
-        proxy_mode=cluster.proxy_mode,
-        bridge=cluster.bridge,
-        cni_conf_dir=str(cluster.data_dir / "cni" / "net.d"),
-        ipam_data_dir=str(cluster.data_dir / "cni" / "networks"),
-    )
-
-
 async def _read_settings(client: Client, path: Path) -> AddonSettings:
-    """The same of a cluster that `tiphys init` or kubeadm made: what its ConfigMap kubeadm-config says."""
+    """What the manifests leave open, of a cluster that `tiphys init` or kubeadm made: its ConfigMap kubeadm-config."""
     try:
         stored = await client.get(CONFIG_MAPS, "kubeadm-config", "kube-system")
     except NotFound as error:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tiphys import __version__
 from tiphys.cluster.imagebuild import programs, python
 from tiphys.cluster.imagebuild.base import Base, check_library, paths_in, read_base
 from tiphys.cluster.imagebuild.bytecode import Job, compile_all
 from tiphys.cluster.imagebuild.libraries import shared_libraries
+from tiphys.cluster.images import COMPONENT_IMAGE
 from tiphys.cluster.ocilayout import (
     DEFAULT_PATH,
     File,
@@ -27,7 +27,6 @@ from tiphys.cluster.ocilayout import (
     write_layout,
 )
 
-COMPONENT_IMAGE = f"tiphys.local/tiphys:{__version__}"
 ENVIRONMENT = {"PATH": DEFAULT_PATH, "PYTHONDONTWRITEBYTECODE": "1"}
 
 

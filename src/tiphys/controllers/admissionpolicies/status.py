@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import orjson
 
 from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
-from tiphys.cel.schema.decltypes import DeclType
-from tiphys.cel.schema.openapitypes import kind_type
 from tiphys.client import errors
 from tiphys.client.resources import VALIDATING_ADMISSION_POLICIES
 from tiphys.controlkit.discovery import discover
@@ -21,9 +20,17 @@ from tiphys.controlkit.objects import (
     name_of,
     status_of,
 )
-from tiphys.controllers.admissionpolicies import checking
-from tiphys.controllers.admissionpolicies.checking import PolicyContext
 from tiphys.controllers.context import ControllerContext
+from tiphys.runtime import lazily
+
+if TYPE_CHECKING:
+    from tiphys.cel.schema.decltypes import DeclType
+    from tiphys.cel.schema.openapitypes import kind_type
+    from tiphys.controllers.admissionpolicies import checking
+    from tiphys.controllers.admissionpolicies.checking import PolicyContext
+else:  # the whole expression language, which a cluster without policies does not need
+    checking = lazily.Module("tiphys.controllers.admissionpolicies.checking")
+    kind_type = lazily.Function("tiphys.cel.schema.openapitypes", "kind_type")
 
 MANAGER = "validatingadmissionpolicy-status"
 
@@ -75,7 +82,7 @@ class PolicyStatusController:
                 kinds.append((gvk, schema))
         wanted = checking.param_kind(policy)
         params = None if wanted is None else await self._type(wanted, f"{wanted.kind}Params", documents)
-        return PolicyContext(tuple(kinds), wanted is not None, params)
+        return checking.PolicyContext(tuple(kinds), wanted is not None, params)
 
     async def _type(
         self, gvk: GroupVersionKind, name: str, documents: dict[str, Mapping[str, Object]]

@@ -1,0 +1,1 @@
+"""The processes of a node, as `tiphys up` runs them."""
