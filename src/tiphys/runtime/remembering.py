@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 
@@ -27,3 +27,32 @@ def remembered(entries: int, longest: int) -> Callable[[Made], Made]:
         return cast(Made, call)
 
     return decorate
+
+
+Kept = TypeVar("Kept")
+
+
+class Recent(Generic[Kept]):
+    """The newest values by text, at most ``entries`` of them, and none by a text that is longer than ``longest``."""
+
+    def __init__(self, entries: int, longest: int) -> None:
+        self._entries = entries
+        self._longest = longest
+        self._kept: dict[bytes, Kept] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, text: bytes) -> bool:
+        return text in self._kept
+
+    def get(self, text: bytes) -> Kept | None:
+        return self._kept.get(text)
+
+    def put(self, text: bytes, value: Kept) -> None:
+        if len(text) > self._longest:
+            return
+        self._kept.pop(text, None)
+        while len(self._kept) >= self._entries:
+            self._kept.pop(next(iter(self._kept)), None)
+        self._kept[text] = value

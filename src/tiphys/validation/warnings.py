@@ -17,6 +17,7 @@ from tiphys.api.meta.quantity import Quantity
 from tiphys.api.object import Object
 from tiphys.api.scheme import GroupVersionKind
 from tiphys.validation.apiextensions.structural import all_schemas
+from tiphys.validation.pods.alike import Unobjectionable
 from tiphys.validation.podwarnings import (
     NODE_LABELS,
     claim_spec_warnings,
@@ -33,6 +34,7 @@ _MANY_COMPLETIONS, _MANY_AT_ONCE = 100_000, 10_000
 _MANAGED_BY, _ENDPOINTS_MANAGED_BY = "endpointslice.kubernetes.io/managed-by", "endpoints.kubernetes.io/managed-by"
 _SLICE_CONTROLLERS = ("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io")
 _ENFORCE_MOUNTABLE = "kubernetes.io/enforce-mountable-secrets"
+_quiet = Unobjectionable()
 _DEPRECATED = {
     ("", "v1", "ComponentStatus"): "v1 ComponentStatus is deprecated in v1.19+",
     ("", "v1", "ComponentStatusList"): "v1 ComponentStatus is deprecated in v1.19+",
@@ -81,7 +83,7 @@ def _name(obj: Object, old: Object | None, used: str = "in Pod names and hostnam
 
 
 def _pod(obj: Object, old: Object | None) -> Warnings:
-    return [*_name(obj, old, "in the Pod's hostname"), *pod_warnings(obj)] if old is None else []
+    return [*_name(obj, old, "in the Pod's hostname"), *_quiet.check(obj, pod_warnings)] if old is None else []
 
 
 def _template(obj: Object, old: Object | None) -> Warnings:

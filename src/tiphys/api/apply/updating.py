@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from tiphys.api.apply.fieldset import FieldSet, FieldSetError, Filter, difference, ordered, union
 from tiphys.api.apply.managers import UPDATE, ManagedEntry, ManagerIdentity, Managers, cap, read, strip, write
 from tiphys.api.apply.reconcile import reconcile
@@ -16,6 +18,7 @@ from tiphys.api.codec.complete import complete
 from tiphys.api.object import Object
 from tiphys.api.schema import Schema
 from tiphys.api.scheme import GroupVersionKind
+from tiphys.runtime.remembering import Recent
 
 UNKNOWN = "unknown"
 
@@ -33,12 +36,14 @@ def update_managed_fields(
     *,
     filters: Mapping[str, Filter] | None = None,
     convert: Converter = no_versions,
+    recent: Recent[bytes] | None = None,
 ) -> Object:
     """``new`` with its ``metadata.managedFields`` brought up to date, in place; returns it.
 
     ``old`` is the object before the write, None for a create; both are completed (``codec.complete``) and in the
     version of ``gvk``. ``now`` is RFC 3339 in seconds. ``filters`` say, by API version, which fields a writer by this
-    endpoint can own at all. Never fails: if the objects cannot be compared, ``managedFields`` are dropped.
+    endpoint can own at all. ``recent`` are, of one kind and endpoint, the fields that the writers of new objects came
+    to own. Never fails: if the objects cannot be compared, ``managedFields`` are dropped.
     """
     meta = new.setdefault("metadata", {})
     given = meta.pop("managedFields", None)
@@ -47,17 +52,44 @@ def update_managed_fields(
     if not managers and old is not None and old.get("metadata", {}).get("uid"):
         # An object whose owners were never recorded, or were dropped on purpose, stays without.
         return new
+    identity = ManagerIdentity.of(manager or UNKNOWN, UPDATE, gvk.api_version, subresource)
+    series = _Series(recent, new) if recent is not None and old is None and not managers else None
     try:
-        change = _change(old, new, gvk, schema, filters or {}, convert)
-        if not schema.name:
-            managers = reconcile(managers, schema, gvk.api_version, convert)
-        identity = ManagerIdentity.of(manager or UNKNOWN, UPDATE, gvk.api_version, subresource)
-        record(managers, change, identity, now)
+        if series is not None and (fields := series.fields()) is not None:
+            managers[identity] = ManagedEntry(fields, gvk.api_version, now)
+        else:
+            change = _change(old, new, gvk, schema, filters or {}, convert)
+            if not schema.name:
+                managers = reconcile(managers, schema, gvk.api_version, convert)
+            record(managers, change, identity, now)
+            if series is not None and identity in managers:
+                series.remember(managers[identity].fields)
     except FieldSetError:
         return new
     if managers:
         meta["managedFields"] = write(managers)
     return new
+
+
+class _Series:
+    """What the writer of a new object owns, if it was found out for one that is alike but for its name, which nobody
+    owns. Sets are kept as text: who changes the object that has one must not change others."""
+
+    def __init__(self, recent: Recent[bytes], new: Object) -> None:
+        self._recent = recent
+        nameless = {key: value for key, value in new["metadata"].items() if key != "name"}
+        try:
+            self._text: bytes | None = orjson.dumps({**new, "metadata": nameless})
+        except TypeError:  # a number of more than 64 bits, or half a character
+            self._text = None
+
+    def fields(self) -> FieldSet | None:
+        known = None if self._text is None else self._recent.get(self._text)
+        return None if known is None else orjson.loads(known)
+
+    def remember(self, fields: FieldSet) -> None:
+        if self._text is not None:
+            self._recent.put(self._text, orjson.dumps(fields))
 
 
 def _managers(given: Any, live: Any, *, ignore_given: bool) -> Managers:

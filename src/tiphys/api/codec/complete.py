@@ -38,14 +38,15 @@ _ONE, _EACH_ITEM, _EACH_VALUE, _EACH_ITEM_OF_EACH = range(4)
 
 
 class CompletionPlan:
-    """``fixed``: fields always shown and their value if absent. ``nested``: where to continue."""
+    """``fixed``: fields always shown and their value if absent. ``made``: structs that are always there. ``nested``:
+    where to continue, by field: the shape, and the plan of what is there."""
 
-    __slots__ = ("fixed", "nested")
+    __slots__ = ("fixed", "made", "nested")
 
     def __init__(self) -> None:
         self.fixed: list[tuple[str, Any]] = []
-        self.nested: list[tuple[str, int, CompletionPlan, bool]] = []
-        """Field, shape, the plan of what is there, and whether an absent struct is to be made."""
+        self.made: list[str] = []
+        self.nested: dict[str, tuple[int, CompletionPlan]] = {}
 
 
 _plans: dict[int, CompletionPlan] = {}
@@ -64,12 +65,15 @@ def _fill(obj: dict[str, Any], plan: CompletionPlan) -> None:
     for name, value in plan.fixed:
         if name not in obj:
             obj[name] = value
-    for name, shape, inner, make in plan.nested:
-        child = obj.get(name)
+    for name in plan.made:
+        if obj.get(name) is None:
+            obj[name] = {}
+    nested = plan.nested
+    for name in nested.keys() & obj.keys():
+        child = obj[name]
         if child is None:
-            if not make:
-                continue
-            child = obj[name] = {}
+            continue
+        shape, inner = nested[name]
         if shape == _ONE:
             _fill(child, inner)
         elif shape == _EACH_ITEM:
@@ -110,12 +114,13 @@ def _add(plan: CompletionPlan, field: Field, useful: set[int]) -> None:
     if field.schema.kind == OBJECT and always and not field.pointer:
         # A new dict each time: what is filled in belongs to one object only.
         assert target is not None
-        plan.nested.append((field.name, _ONE, _plans[id(target[0].fields)], True))
+        plan.made.append(field.name)
+        plan.nested[field.name] = (_ONE, _plans[id(target[0].fields)])
         return
     if always:
         plan.fixed.append((field.name, None if field.pointer else _ZERO.get(field.schema.kind)))
     if leads_on and target is not None:
-        plan.nested.append((field.name, target[1], _plans[id(target[0].fields)], False))
+        plan.nested[field.name] = (target[1], _plans[id(target[0].fields)])
 
 
 def _always(field: Field) -> bool:

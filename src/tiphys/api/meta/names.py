@@ -257,7 +257,7 @@ def path_segment_name(value: str) -> list[str]:
     """A name that can stand in a URL path: not ``.``, not ``..``, neither ``/`` nor ``%``."""
     if value in (".", ".."):
         return [f"may not be '{value}'"]
-    return [f"may not contain '{character}'" for character in "/%" if character in value]
+    return path_segment_prefix(value) if "/" in value or "%" in value else []
 
 
 def path_segment_prefix(value: str) -> list[str]:

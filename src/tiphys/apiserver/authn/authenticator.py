@@ -163,4 +163,4 @@ def authenticated(user: User) -> User:
     """Everybody who is known is a member of ``system:authenticated``."""
     if AUTHENTICATED in user.groups or UNAUTHENTICATED in user.groups:
         return user
-    return replace(user, groups=(*user.groups, AUTHENTICATED))
+    return User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra, user.remarks)

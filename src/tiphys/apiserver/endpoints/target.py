@@ -39,6 +39,7 @@ from tiphys.apiserver.registry.updating import EndpointRules, ObjectRules, Statu
 from tiphys.apiserver.storage.converted import Conversions
 from tiphys.apiserver.storage.fields import ALIASES, positions, unsupported
 from tiphys.apiserver.storage.selection import NAME, NAMESPACE, FieldTerm, Selection
+from tiphys.runtime.remembering import Recent
 
 _WITHOUT_COLUMNS = frozenset(
     (
@@ -172,6 +173,11 @@ class Target:
             return {}
         keep = excluding(of_paths(*reset))
         return {self.resource.gvk(version).api_version: keep for version in self.resource.versions}
+
+    @cached_property
+    def recent(self) -> Recent[bytes] | None:
+        """What the writers of new objects own, of kinds that are made in numbers from one template."""
+        return Recent(256, 8192) if self.registry.strategy.in_series and not self.subresource else None
 
     def converter(self, obj: Object, source: str, target: str) -> tuple[Object, Schema] | None:
         """For managed fields: an object of this kind in another of its versions."""

@@ -78,6 +78,7 @@ def manage(
         target.subresource,
         filters=target.filters,
         convert=versions.convert,
+        recent=target.recent,
     )
 
 

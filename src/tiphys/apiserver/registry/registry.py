@@ -84,14 +84,20 @@ class Registry:
         cacher = self.store.cacher
         if not cacher.is_ready:
             await cacher.ready()
+        return self._all(namespace)
+
+    def _all(self, namespace: str) -> list[Entry]:
+        cacher = self.store.cacher
         return list(cacher.under(self.store.place(namespace))) if len(cacher) else []
 
     async def every(self, namespace: str = "") -> list[Entry]:
         """As ``all``, for those who must not act as if an object were not there: raises 500 if one cannot be read."""
-        entries = await self.all(namespace)
-        if self.store.cacher.unreadable:
-            self.store.cacher.check_readable(self.store.place(namespace))
-        return entries
+        cacher = self.store.cacher
+        if not cacher.is_ready:
+            await cacher.ready()
+        if cacher.unreadable:
+            cacher.check_readable(self.store.place(namespace))
+        return self._all(namespace)
 
     def object(self, entry: Entry) -> dict[str, Any]:
         return self.store.codec.object(entry)

@@ -77,6 +77,8 @@ class Strategy:
     counts_annotations = False
     gated: tuple[str, ...] = ()
     """Fields behind feature gates that are off in v1.36: dropped, unless the object has the field already."""
+    in_series = False
+    """Whether many objects are made from one template, and are alike but for their names."""
     lengthy = False
     """Whether validation compiles expressions, which takes long for what is short."""
     adds_suffix = True

@@ -123,7 +123,9 @@ def selector_of(group: str, kind: str) -> Callable[[Object], Fields]:
             holder = _holder(obj, parents)
             for field in some:
                 value = holder.get(field.name)
-                values.append(value if type(value) is str and field.other is None else text_of(field, value, value_of))
+                if field.other is not None or (value is not None and type(value) is not str):
+                    value = text_of(field, value, value_of)
+                values.append(field.default if value is None else value)
         return tuple(values)
 
     return read

@@ -12,6 +12,7 @@ from tiphys.api.meta.quantity import Quantity
 from tiphys.api.object import Object
 from tiphys.api.pods.resources import container_sum
 from tiphys.validation.pods import placement, security
+from tiphys.validation.pods.alike import Unobjectionable
 from tiphys.validation.pods.container import (
     PodContext,
     containers,
@@ -45,12 +46,21 @@ _MAX_NAMESERVERS = 3
 _MAX_SEARCHES = 32
 _MAX_SEARCH_TEXT = 2048
 _MAX_HOSTNAME = 64
+_sound = Unobjectionable()
 
 
 def validate_pod(obj: Object) -> Errors:
     """A new pod."""
     errs: Errors = []
-    pod_metadata_and_spec(errs, obj, POD)
+    validate_meta(errs, obj, namespaced=True)
+    errs += _sound.check(obj, _new_spec)
+    return errs
+
+
+def _new_spec(obj: Object) -> Errors:
+    """All that is checked of a new pod but the rest of its metadata."""
+    errs: Errors = []
+    annotations_and_spec(errs, obj, POD)
     spec = obj.get("spec") or {}
     if spec.get("ephemeralContainers"):
         errs.append(field.forbidden("spec.ephemeralContainers", "cannot be set on create"))
@@ -64,6 +74,11 @@ def validate_pod(obj: Object) -> Errors:
 
 def pod_metadata_and_spec(errs: Errors, obj: Object, options: PodOptions) -> None:
     validate_meta(errs, obj, namespaced=True)
+    annotations_and_spec(errs, obj, options)
+
+
+def annotations_and_spec(errs: Errors, obj: Object, options: PodOptions) -> None:
+    """Appends to ``errs``. Of the metadata the name counts, too, for claims that are made with the pod."""
     meta, spec = meta_of(obj), obj.get("spec") or {}
     if meta.get("annotations"):
         pod_annotations(errs, meta["annotations"], spec, "metadata.annotations", options)

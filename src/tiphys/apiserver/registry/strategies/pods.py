@@ -21,6 +21,7 @@ _STATUS_KEEPS_METADATA = ("ownerReferences", "deletionTimestamp")
 class PodStrategy(Strategy):
     has_status = True
     counts = ("spec",)
+    in_series = True
     graceful = True
     returns_deleted = True
     reset_by_status = ("spec", "metadata.deletionTimestamp", "metadata.ownerReferences")
