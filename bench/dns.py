@@ -4,7 +4,7 @@ Usage: python -m bench.dns [--services 1000] [--seconds 5]     (needs Debian's d
 
 Each row asks over UDP as fast as answers come (100 questions outstanding), then at 5,000 a second for the latencies.
 *Per core* is what the server answers in a second of its own CPU time, whatever else the machine does. Wanted: 20,000 a
-second, and 99 of 100 within 2 ms.
+second, and 99 of 100 within 2 ms. The last row says what of that is the machine's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import asyncio
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.apiserver.config import Config
@@ -24,7 +26,6 @@ from tiphys.client.rest import Client
 from tiphys.dns.config import DNSConfig
 from tiphys.dns.server import DNSServer
 from tiphys.runtime.clock import SystemClock
-from tiphys.runtime.system import hosttools
 from tiphys.store.memory import MemoryBackend
 from tiphys.wire.inprocess import InProcessTransport
 
@@ -57,10 +58,24 @@ async def measured(services: int, seconds: int) -> None:
             await asyncio.sleep(0.01)
     for name, questions in rows(services).items():
         print(f"{name:42} {await asked(server.port, questions, seconds)}", flush=True)
+    echo, _ = await asyncio.get_running_loop().create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+    port = echo.get_extra_info("sockname")[1]
+    print(f"{'(questions sent back as they are)':42} {await asked(port, rows(services)['SRV'], seconds)}")
+    echo.close()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await api.stop()
     await backend.close()
+
+
+class Echo(asyncio.DatagramProtocol):
+    """What this machine, its loop and dnsperf take of each figure: it reads nothing and sets the bit of answers."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._transport.sendto(data[:2] + b"\x80" + data[3:], addr)
 
 
 def described(number: int) -> dict[str, object]:
@@ -81,14 +96,14 @@ def rows(services: int) -> dict[str, list[str]]:
 
 
 async def asked(port: int, questions: list[str], seconds: int) -> str:
-    with tempfile.NamedTemporaryFile("w", suffix=".dns") as file:
-        file.write("\n".join(questions) + "\n")
-        file.flush()
-        command = ("dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", file.name, "-l", str(seconds))
+    with tempfile.TemporaryDirectory() as folder:
+        asked_for = Path(folder) / "questions"
+        asked_for.write_text("\n".join(questions) + "\n")
+        command = ("dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(asked_for), "-l", str(seconds))
         before = time.process_time()
-        fast = await hosttools.run(command, timeout=seconds + 30)
+        fast = await output(command, Path(folder) / "fast")
         used = time.process_time() - before
-        paced = await hosttools.run((*command, "-Q", str(PACED), "-v"), timeout=seconds + 30)
+        paced = await output((*command, "-Q", str(PACED), "-v"), Path(folder) / "paced")
     answered, lost = counted(fast, "completed"), counted(fast, "lost")
     waits = sorted(float(found) for found in re.findall(r"^> \S+ \S+ \S+ ([\d.]+)$", paced, re.MULTILINE))
     p50, p99 = (1e3 * waits[int(len(waits) * part)] for part in (0.5, 0.99))
@@ -96,6 +111,14 @@ async def asked(port: int, questions: list[str], seconds: int) -> str:
         f"{answered / used:7.0f}/s per core ({answered / seconds:.0f}/s, {lost} lost); "
         f"at {PACED}/s p50 {p50:.2f} ms, p99 {p99:.2f} ms"
     )
+
+
+async def output(command: Sequence[str], path: Path) -> str:
+    """What a program prints, by a file: it must not wait for the server, which would have to read it from a pipe."""
+    with await asyncio.to_thread(path.open, "w") as file:
+        process = await asyncio.create_subprocess_exec(*command, stdout=file, stderr=file)
+        await process.wait()
+    return await asyncio.to_thread(path.read_text)
 
 
 def counted(text: str, what: str) -> int:

@@ -10,13 +10,17 @@ from tests.dns.test_server import World, data, run
 from tests.faults import Fault
 
 
-@pytest.mark.parametrize("name", ["_look_up", "resolve"])
+@pytest.mark.parametrize("name", ["_look_up", "_at_once", "_asking_others"])
 def test_a_question_that_fails_closes_no_socket(name: str) -> None:
     async def test(world: World) -> None:
         ip = (await world.service("web"))["spec"]["clusterIP"]
         await world.eventually("web.default.svc.cluster.local")
         fault = Fault(world.server, name)
-        asked = "other.default.svc.cluster.local" if name == "resolve" else "web.default.svc.cluster.local"
+        asked = {
+            "_look_up": "web.default.svc.cluster.local",
+            "_at_once": "other.default.svc.cluster.local",
+            "_asking_others": "example.org",
+        }[name]
         with pytest.raises(TimeoutError):
             await world.udp(asked)
         assert fault.hits == 1

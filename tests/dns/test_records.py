@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tiphys.api.object import Object
-from tiphys.dns.records import Answer, ClusterZone, undashed
+from tiphys.dns.records import Answer, ClusterZone, reversed_address, undashed
 
 
 class Objects:
@@ -155,3 +155,11 @@ def test_dashes_stand_for_dots_or_colons() -> None:
     assert undashed("10-1-2-3") == "10.1.2.3"
     assert undashed("2001-db8--1") == "2001:db8::1"
     assert undashed("10-1-2") is None
+    assert undashed("fe80--1%eth0") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["4.3.2.::1.in-addr.arpa", "%1" + ".0" * 31 + ".ip6.arpa", "12" + ".0" * 31 + ".ip6.arpa", "1.in-addr.arpa"]
+)
+def test_names_that_only_look_reversed_mean_no_address(name: str) -> None:
+    assert reversed_address(tuple(name.split("."))) is None

@@ -457,6 +457,39 @@ def test_garbage_is_ignored_and_does_no_harm() -> None:
     run(test)
 
 
+def test_broken_questions_are_answered_or_not_but_raise_nothing() -> None:
+    """Good ones of every sort with bytes changed or cut off, as they come by UDP and by TCP."""
+
+    async def test(world: World) -> None:
+        rng = random.Random(11)
+        await world.service("web")
+        await world.service("away", type="ExternalName", externalName="example.org")
+        await world.eventually("away.default.svc.cluster.local")
+        names = (
+            "web.default.svc.cluster.local",
+            "away.default.svc.cluster.local",
+            "7.0.96.10.in-addr.arpa",
+            "a.example",
+        )
+        good = []
+        for name in names:
+            for size in (None, 1232):
+                question = DNSRecord.question(name, "A")
+                if size is not None:
+                    question.add_ar(EDNS0(udp_len=size))
+                good.append(bytes(question.pack()))
+        for _ in range(5000):
+            message = bytearray(rng.choice(good))
+            for _ in range(rng.randrange(1, 4)):
+                message[rng.randrange(len(message))] = rng.randrange(256)
+            if rng.random() < 0.2:
+                del message[rng.randrange(len(message)) :]
+            answer = await world.server.resolve(bytes(message), tcp=rng.random() < 0.5, recursive=False)
+            assert answer is None or (answer[:2] == message[:2] and answer[2] & 0x80)
+
+    run(test)
+
+
 def test_resolver_files() -> None:
     text = "# comment\nnameserver 1.1.1.1 ; first\nsearch x\nnameserver fd00::1\noptions ndots:5\n"
     assert parse_servers(text) == ["1.1.1.1", "fd00::1"]

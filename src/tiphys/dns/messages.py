@@ -1,4 +1,7 @@
-"""Between answers and the bytes of DNS messages, by dnslib. Sources: RFC 1035, 2308 (negative answers), 6891 (EDNS)."""
+"""From answers to the bytes of DNS messages, by dnslib: whatever ``plain`` leaves.
+
+Sources: RFC 1035, 2308 (negative answers), 6891 (EDNS)
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from typing import Any
 
 from dnslib import (
     AAAA,
-    CLASS,
     CNAME,
     EDNS0,
     NS,
@@ -20,19 +22,21 @@ from dnslib import (
     TXT,
     A,
     DNSBuffer,
-    DNSError,
+    DNSHeader,
+    DNSLabel,
+    DNSQuestion,
     DNSRecord,
 )
 
-from tiphys.dns.records import Answer, Name, Record
+from tiphys.dns.question import Query
+from tiphys.dns.records import Answer, Record
 
-PLAIN_UDP = 512
 ONE_PIECE = 1232
 """What passes every network in one piece: the size of questions that this server asks for."""
-LARGEST_UDP = 65487
-"""What fits into one datagram, over IPv6, too. A client that says it takes more than ``ONE_PIECE`` is believed."""
 LARGEST_TCP = 65535
 
+_CUT = 0x0200
+"""The flag TC of a header."""
 _BAD_VERSION = 1
 """BADVERS is 16: these are its upper bits, which travel in the OPT record."""
 
@@ -51,55 +55,36 @@ def _buffer() -> DNSBuffer:
     return buffer
 
 
-class Query:
-    """A parsed question. Raises ``DNSError`` for bytes that are none."""
+def reply_to(query: Query, rcode: str = "NOERROR") -> DNSRecord:
+    """A reply without records: its question, and EDNS's record if that had one."""
+    reply = _head(query)
+    reply.header.rcode = getattr(RCODE, rcode)
+    if query.edns is not None:
+        _, _, wants_dnssec = query.edns
+        reply.add_ar(EDNS0(udp_len=ONE_PIECE, flags="do" if wants_dnssec else ""))
+    return reply
 
-    def __init__(self, data: bytes) -> None:
-        self.message = DNSRecord.parse(data)
-        if self.message.header.qr or len(self.message.questions) != 1:
-            raise DNSError("not a query with one question")
-        question = self.message.q
-        self.spelled = question.qname
-        """The name with the upper and lower case of the question: the answer repeats it (RFC 4343)."""
-        self.name: Name = tuple(part.decode("ascii", "replace").lower() for part in question.qname.label)
-        self.qtype: str = QTYPE.get(question.qtype)
-        self.is_internet: bool = question.qclass == CLASS.IN
-        self.is_plain: bool = self.message.header.opcode == 0
-        self.edns = next((rr for rr in self.message.ar if rr.rtype == QTYPE.OPT), None)
 
-    @property
-    def udp_limit(self) -> int:
-        if self.edns is None:
-            return PLAIN_UDP
-        return max(PLAIN_UDP, min(int(self.edns.rclass), LARGEST_UDP))
+def bad_version(query: Query) -> DNSRecord:
+    """The refusal of a version of EDNS that is to come (RFC 6891, section 6.1.3)."""
+    reply = _head(query)
+    reply.add_ar(EDNS0(udp_len=ONE_PIECE, ext_rcode=_BAD_VERSION))
+    return reply
 
-    @property
-    def knows_edns(self) -> bool:
-        """Whether the question has the one version of EDNS that there is, or no EDNS."""
-        return self.edns is None or self.edns.edns_ver == 0
 
-    def reply(self, rcode: str = "NOERROR") -> DNSRecord:
-        reply = self.message.reply(aa=0, ra=1)
-        reply.header.rcode = getattr(RCODE, rcode)
-        if self.edns is not None:
-            reply.add_ar(EDNS0(udp_len=ONE_PIECE, flags="do" if self.edns.edns_do else ""))
-        return reply
-
-    def bad_version(self) -> DNSRecord:
-        """The refusal of a version of EDNS that is to come (RFC 6891, section 6.1.3)."""
-        reply = self.message.reply(aa=0, ra=1)
-        reply.add_ar(EDNS0(udp_len=ONE_PIECE, ext_rcode=_BAD_VERSION))
-        return reply
+def _head(query: Query) -> DNSRecord:
+    header = DNSHeader(id=int.from_bytes(query.data[:2], "big"), bitmap=query.flags, qr=1, aa=0, ra=1)
+    return DNSRecord(header, q=DNSQuestion(DNSLabel(query.labels), query.qnumber, query.qclass))
 
 
 def render(query: Query, answer: Answer, domain: str, ttl: int, serial: int) -> DNSRecord:
     """The reply to a question about the cluster's names."""
-    reply = query.reply("NOERROR" if answer.exists else "NXDOMAIN")
+    reply = reply_to(query, "NOERROR" if answer.exists else "NXDOMAIN")
     reply.header.aa = 1
-    asked, soa = ".".join(query.name) + ".", _soa(domain, ttl, serial)
-    reply.add_answer(*(_rr(record, ttl, query.spelled if record.name == asked else None) for record in answer.records))
+    asked, soa, spelled = ".".join(query.name) + ".", _soa(domain, ttl, serial), reply.q.qname
+    reply.add_answer(*(_rr(record, ttl, spelled if record.name == asked else None) for record in answer.records))
     if answer.has_soa:
-        reply.add_answer(RR(query.spelled, QTYPE.SOA, ttl=ttl, rdata=soa))
+        reply.add_answer(RR(spelled, QTYPE.SOA, ttl=ttl, rdata=soa))
     reply.add_ar(*(_rr(record, ttl) for record in answer.additional))
     if not reply.rr:
         reply.add_auth(RR(domain, QTYPE.SOA, ttl=ttl, rdata=soa))
@@ -107,7 +92,12 @@ def render(query: Query, answer: Answer, domain: str, ttl: int, serial: int) -> 
 
 
 def _soa(domain: str, ttl: int, serial: int) -> SOA:
-    return SOA(f"ns.dns.{domain}", f"hostmaster.{domain}", (serial, 7200, 1800, 86400, ttl))
+    return SOA(f"ns.dns.{domain}", f"hostmaster.{domain}", soa_times(ttl, serial))
+
+
+def soa_times(ttl: int, serial: int) -> tuple[int, int, int, int, int]:
+    """Of a zone's SOA: serial, refresh, retry, expire, and for how long a negative answer is kept, in seconds."""
+    return serial, 7200, 1800, 86400, ttl
 
 
 def pack(reply: DNSRecord, limit: int) -> bytes:
@@ -129,9 +119,9 @@ def pack(reply: DNSRecord, limit: int) -> bytes:
     additional = 0 if cut else _pack_fitting(buffer, (rr for rr in reply.ar if rr.rtype != QTYPE.OPT), room)
     for rr in edns:
         rr.pack(buffer)
-    reply.header.tc = int(cut)
+    flags = reply.header.bitmap & ~_CUT | (_CUT if cut else 0)
     counts = (len(reply.questions), answers, authorities, additional + len(edns))
-    head = (reply.header.id, reply.header.bitmap, *counts)
+    head = (reply.header.id, flags, *counts)
     return b"".join(number.to_bytes(2, "big") for number in head) + bytes(buffer.data[12:])
 
 
@@ -167,8 +157,3 @@ def _rdata(record: Record) -> Any:
         case "TXT":
             return TXT(record.data)
     return {"A": A, "AAAA": AAAA, "CNAME": CNAME, "PTR": PTR, "NS": NS}[record.type](record.data)
-
-
-def least_ttl(message: DNSRecord) -> int:
-    """How long a reply may be kept, in seconds."""
-    return min((rr.ttl for rr in (*message.rr, *message.auth) if rr.rtype != QTYPE.OPT), default=0)

@@ -19,6 +19,7 @@ Name = tuple[str, ...]
 """Labels in lower case, the host's first."""
 
 SCHEMA_VERSION = "1.1.0"
+_NIBBLES = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +317,9 @@ def dashed(ip: str) -> str:
 
 
 def undashed(label: str) -> str | None:
-    """The reverse; None for what is no address."""
+    """The reverse; None for what is no address, or one of a link."""
+    if "%" in label:
+        return None
     for text in (label.replace("-", "."), label.replace("-", ":")):
         try:
             return str(ipaddress.ip_address(text))
@@ -327,18 +330,15 @@ def undashed(label: str) -> str | None:
 
 def reversed_address(name: Name) -> str | None:
     """The address in a name under in-addr.arpa or ip6.arpa."""
-    match name:
-        case (d, c, b, a, "in-addr", "arpa"):
-            text = f"{a}.{b}.{c}.{d}"
-        case (*nibbles, "ip6", "arpa") if len(nibbles) == 32:
-            digits = "".join(reversed(nibbles))
-            text = ":".join(digits[i : i + 4] for i in range(0, 32, 4))
-        case _:
-            return None
     try:
-        return str(ipaddress.ip_address(text))
+        match name:
+            case (d, c, b, a, "in-addr", "arpa"):
+                return str(ipaddress.IPv4Address(f"{a}.{b}.{c}.{d}"))
+            case (*nibbles, "ip6", "arpa") if len(nibbles) == 32 and _NIBBLES.issuperset(nibbles):
+                return str(ipaddress.IPv6Address(int("".join(reversed(nibbles)), 16)))
     except ValueError:
         return None
+    return None
 
 
 def labels_of(name: str) -> Name:

@@ -22,8 +22,10 @@ from tiphys.controlkit.serving import zpages
 from tiphys.dns.askers import Askers
 from tiphys.dns.config import DNSConfig
 from tiphys.dns.forward import Forwarder
-from tiphys.dns.messages import LARGEST_TCP, PLAIN_UDP, Query, least_ttl, pack, render
+from tiphys.dns.messages import LARGEST_TCP, bad_version, pack, render, reply_to
+from tiphys.dns.plain import written
 from tiphys.dns.publish import Publisher
+from tiphys.dns.question import PLAIN_UDP, NotAQuestion, Query, least_ttl
 from tiphys.dns.records import Answer, ClusterZone, Name, labels_of
 from tiphys.dns.source import InformerSource
 from tiphys.runtime.clock import Clock
@@ -147,28 +149,34 @@ class DNSServer:
         """A datagram: answered at once if that can be done without asking others."""
         try:
             recursive = self._askers.may(client[0])
-            kept = self._look_up(data, tcp=False, recursive=recursive)
+            answer = self._look_up(data, tcp=False, recursive=recursive)
+            if answer is None:
+                query = Query(data)
+                answer = self._at_once(query, tcp=False, recursive=recursive)
+        except NotAQuestion as error:
+            log.debug("from %s: %s", client[0], error)
+            return
         except Exception:  # an exception that reached the loop would close the socket
             log.exception("looking up an answer failed")
             return
-        if kept is not None:
-            transport.sendto(kept, client)
+        if answer is not None:
+            transport.sendto(answer, client)
             return
         if len(self._in_flight) >= IN_FLIGHT:
             return
-        task = asyncio.get_running_loop().create_task(self._answer_udp(data, client, transport, recursive=recursive))
+        task = asyncio.get_running_loop().create_task(self._answer_udp(query, client, transport, recursive=recursive))
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
 
     async def _answer_udp(
-        self, data: bytes, client: Any, transport: asyncio.DatagramTransport, *, recursive: bool
+        self, query: Query, client: Any, transport: asyncio.DatagramTransport, *, recursive: bool
     ) -> None:
         try:
-            answer = await self.resolve(data, tcp=False, recursive=recursive)
+            answer = await self._asking_others(query, tcp=False, recursive=recursive)
         except Exception:
             log.exception("answering a question failed")
             return
-        if answer is not None and not transport.is_closing():
+        if not transport.is_closing():
             transport.sendto(answer, client)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -197,28 +205,46 @@ class DNSServer:
 
     async def resolve(self, data: bytes, *, tcp: bool, recursive: bool) -> bytes | None:
         """The answer's bytes; None for what deserves none. ``recursive``: whether others may be asked for it."""
-        if (kept := self._look_up(data, tcp=tcp, recursive=recursive)) is not None:
-            return kept
+        if (answer := self._look_up(data, tcp=tcp, recursive=recursive)) is not None:
+            return answer
         try:
             query = Query(data)
-        except (DNSError, ValueError, IndexError) as error:
+        except NotAQuestion as error:
             log.debug("not a question: %s", error)
             return None
-        limit = LARGEST_TCP if tcp else query.udp_limit
+        if (answer := self._at_once(query, tcp=tcp, recursive=recursive)) is not None:
+            return answer
+        return await self._asking_others(query, tcp=tcp, recursive=recursive)
+
+    def _at_once(self, query: Query, *, tcp: bool, recursive: bool) -> bytes | None:
+        """The answer's bytes; None if others have to be asked, or another name looked up."""
+        limit = _limit(query, tcp=tcp)
         if (refusal := _refused(query)) is not None:
             return pack(refusal, limit)
+        answer = self._from_cluster(query)
+        if answer is None:
+            return None if recursive else pack(reply_to(query, "REFUSED"), limit)
+        if _leads_on(query, answer):
+            return None
+        zone, ttl, serial = _zone_of(query, self._config.cluster_domain), self._config.ttl, self._serial()
+        packed = written(query, answer, zone, ttl, serial, limit)
+        if packed is None:
+            packed = pack(render(query, answer, zone, ttl, serial), limit)
+        self._keep(query.data, packed, ttl, self._changes, tcp=tcp, recursive=recursive)
+        return packed
+
+    async def _asking_others(self, query: Query, *, tcp: bool, recursive: bool) -> bytes:
+        """The answer to a question for which ``_at_once`` has none."""
         changes = self._changes
         answer = self._from_cluster(query)
-        if answer is not None:
-            zone = _zone_of(query, self._config.cluster_domain)
-            reply = render(query, answer, zone, self._config.ttl, self._serial())
-            await self._follow_alias(query, answer, reply, tcp=tcp, recursive=recursive)
-            packed = pack(reply, limit)
-            self._keep(data, packed, least_ttl(reply), changes, tcp=tcp, recursive=recursive)
-            return packed
-        if not recursive:
-            return pack(query.reply("REFUSED"), limit)
-        return await self._from_elsewhere(data, query, tcp=tcp)
+        if answer is None:
+            return await self._from_elsewhere(query, tcp=tcp)
+        zone = _zone_of(query, self._config.cluster_domain)
+        reply = render(query, answer, zone, self._config.ttl, self._serial())
+        await self._follow_alias(query, answer, reply, tcp=tcp, recursive=recursive)
+        packed = pack(reply, _limit(query, tcp=tcp))
+        self._keep(query.data, packed, least_ttl(packed), changes, tcp=tcp, recursive=recursive)
+        return packed
 
     def _from_cluster(self, query: Query) -> Answer | None:
         if self._zone.covers(query.name):
@@ -234,10 +260,9 @@ class DNSServer:
         self, query: Query, answer: Answer, reply: DNSRecord, *, tcp: bool, recursive: bool
     ) -> None:
         """Add what an ExternalName's target resolves to, as clients expect of a resolver."""
-        records = answer.records
-        if len(records) != 1 or records[0].type != "CNAME" or query.qtype not in ("A", "AAAA", "ANY"):
+        if not _leads_on(query, answer):
             return
-        target, seen = records[0].data, {query.name}
+        target, seen = answer.records[0].data, {query.name}
         for _ in range(CHAIN):
             labels = labels_of(target)
             if labels in seen:
@@ -259,23 +284,20 @@ class DNSServer:
         answer = await self._forwarder(labels_of(name)).ask(question, tcp=tcp)
         try:
             return list(DNSRecord.parse(answer).rr) if answer is not None else []
-        except DNSError:
+        except (DNSError, ValueError, IndexError, RecursionError):  # dnslib follows pointers as far as they lead
             return []
 
     def _forwarder(self, name: Name) -> Forwarder:
         """Who asks others for a name: that of the narrowest zone that it is in."""
         return next(asked for zone, asked in self._forwarders if name[len(name) - len(zone) :] == zone)
 
-    async def _from_elsewhere(self, data: bytes, query: Query, *, tcp: bool) -> bytes:
-        answer = await self._forwarder(query.name).ask(data, tcp=tcp)
+    async def _from_elsewhere(self, query: Query, *, tcp: bool) -> bytes:
+        answer = await self._forwarder(query.name).ask(query.data, tcp=tcp)
         if answer is None:
-            return pack(query.reply("SERVFAIL"), LARGEST_TCP if tcp else query.udp_limit)
-        try:
-            message = DNSRecord.parse(answer)
-        except DNSError:
-            return answer  # not for us to judge; too odd to keep
-        if message.header.rcode in (RCODE.NOERROR, RCODE.NXDOMAIN) and not message.header.tc:
-            self._keep(data, answer, least_ttl(message), _ELSEWHERE, tcp=tcp, recursive=True)
+            return pack(reply_to(query, "SERVFAIL"), _limit(query, tcp=tcp))
+        is_cut, rcode = answer[2] & 0x02, answer[3] & 0x0F
+        if rcode in (RCODE.NOERROR, RCODE.NXDOMAIN) and not is_cut:
+            self._keep(query.data, answer, least_ttl(answer), _ELSEWHERE, tcp=tcp, recursive=True)
         return answer
 
     # -- what is kept -------------------------------------------------------------------------------------------------
@@ -306,10 +328,20 @@ class DNSServer:
 
 def _refused(query: Query) -> DNSRecord | None:
     if not query.is_plain:
-        return query.reply("NOTIMP")
+        return reply_to(query, "NOTIMP")
     if not query.knows_edns:
-        return query.bad_version()
-    return None if query.is_internet else query.reply("REFUSED")
+        return bad_version(query)
+    return None if query.is_internet else reply_to(query, "REFUSED")
+
+
+def _leads_on(query: Query, answer: Answer) -> bool:
+    """Whether the answer is an alias, and the question wants what that stands for."""
+    records = answer.records
+    return len(records) == 1 and records[0].type == "CNAME" and query.qtype in ("A", "AAAA", "ANY")
+
+
+def _limit(query: Query, *, tcp: bool) -> int:
+    return LARGEST_TCP if tcp else query.udp_limit
 
 
 def _zone_of(query: Query, domain: str) -> str:
