@@ -20,7 +20,9 @@ from tiphys.kubelet.node import gc
 from tiphys.kubelet.node.gc import ImageGC, ImageGCFailure
 from tiphys.kubelet.node.machine import swaps_memory_volumes
 from tiphys.kubelet.pod.admission import admit
+from tiphys.kubelet.pod.intake import counts
 from tiphys.kubelet.pod.preemption import NoRoom, pods_to_preempt
+from tiphys.kubelet.pod.workers import WorkerPhase
 from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.volumes.images import shown_images
 
@@ -98,6 +100,57 @@ def test_room_is_made_for_a_critical_pod(tmp_path: Path) -> None:
         await world.until(lambda: world.phase("huge") == "Failed", 5)
         assert world.status("huge")["reason"] == "UnexpectedAdmissionError"
         assert world.phase("one") == "Running"
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize(
+    ("phase", "shown", "expected"),
+    [
+        (WorkerPhase.SYNC, "Pending", True),
+        (WorkerPhase.SYNC, "Running", True),
+        (WorkerPhase.SYNC, "Failed", False),
+        (WorkerPhase.SYNC, "Succeeded", False),
+        (WorkerPhase.TERMINATING, "Running", True),
+        (WorkerPhase.TERMINATING, "Failed", True),
+        (WorkerPhase.TERMINATING, "Succeeded", True),
+        (WorkerPhase.TERMINATED, "Running", False),
+        (WorkerPhase.TERMINATED, "Failed", False),
+        (WorkerPhase.FINISHED, "Running", False),
+        (WorkerPhase.FINISHED, "Succeeded", False),
+    ],
+)
+def test_who_takes_room_from_new_pods(phase: WorkerPhase, shown: str, expected: bool) -> None:
+    """By upstream's filter of inactive pods: ended ones, and those that came to their end and are not being stopped."""
+    assert counts({**asking("one", "1"), "status": {"phase": shown}}, phase) is expected
+
+
+@pytest.mark.parametrize(
+    ("grace", "name", "outcome"),
+    [(0, "new", ("Running", None)), (0, "old", ("Running", None)), (30, "new", ("Failed", "OutOfcpu"))],
+)
+def test_only_a_pod_that_the_api_still_has_takes_room(
+    tmp_path: Path, grace: int, name: str, outcome: tuple[str, str | None]
+) -> None:
+    """Its containers take their time to end either way. A pod that is deleted by force has a successor at once."""
+
+    async def scene(world: World) -> None:
+        world.add(asking("old", "3"))
+        await world.until(lambda: world.ready("old"), 5)
+        stop = world.runtime.stop_container
+
+        async def slow(container_id: str, grace: int) -> None:
+            await world.clock.sleep(20)
+            await stop(container_id, grace)
+
+        world.runtime.stop_container = slow  # type: ignore[method-assign]
+        world.api.delete_pod("old", grace)
+        successor = asking(name, "3")
+        successor["metadata"]["uid"] = "uid-successor"
+        world.add(successor)
+        await world.until(lambda: world.phase(name) != "Pending", 60)
+        assert world.kubelet.workers.phase("uid-old") is WorkerPhase.TERMINATING
+        assert (world.phase(name), world.status(name).get("reason")) == outcome
 
     play(tmp_path, scene)
 

@@ -133,11 +133,14 @@ class PodIntake:
 
     def others(self, pod: Pod) -> list[Pod]:
         """The pods that use resources of the node beside ``pod``, with what they were given."""
-        others = (self._workers.pod(uid) for uid in self._workers.known() if self._workers.could_run(uid))
+        known = ((self._workers.phase(uid), self._current(uid)) for uid in self._workers.known())
         return [
             self._allocations.applied(other)
-            for other in others
-            if other is not None and pods.uid_of(other) != pods.uid_of(pod) and not pods.is_terminal(other)
+            for phase, other in known
+            if phase is not None
+            and other is not None
+            and pods.uid_of(other) != pods.uid_of(pod)
+            and counts(other, phase)
         ]
 
     def _check(self, pod: Pod) -> Rejection | None:
@@ -220,6 +223,21 @@ class PodIntake:
         self._events.pod(pod, "Warning", rejection.reason, rejection.message)
         now = timestamp(self._clock.now())
         self._status.set(pod, rejected_status(pod, rejection.reason, rejection.message, now))
+
+
+def counts(pod: Pod, phase: WorkerPhase) -> bool:
+    """Whether a pod that its source still has, and whose worker is in a phase, takes room from new ones.
+
+    One that the API has forgotten takes none, even while its containers end: its successor was scheduled because it
+    was gone. Upstream has it so (``GetActivePods``).
+    """
+    match phase:
+        case WorkerPhase.SYNC:
+            return not pods.is_terminal(pod)
+        case WorkerPhase.TERMINATING:
+            return True
+        case _:
+            return False
 
 
 def with_at_least(node: Object, amounts: Mapping[str, int]) -> Object:
