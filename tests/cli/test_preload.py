@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 LATER = (
-    "cryptography",
     "grpc",
     "prometheus_client",
     "tiphys.cel.parsing",

@@ -6,6 +6,8 @@ function; what is shared, or wanted at once, is imported by ``preload_…`` befo
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from tiphys.cli.importing import uncollected
 from tiphys.cli.programs.addons import autoscaler, cloud_programs, csi_cloud_node, ingress_programs, metrics_server
 from tiphys.cli.programs.controlplane import apiservers, backup, controllers, scheduler
@@ -14,12 +16,20 @@ from tiphys.cli.programs.process import component
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, share_memory
 
+_EVERYWHERE = "uvloop", "setproctitle", "encodings.idna", "importlib.readers"
+_OF_CERTIFICATES = "cryptography.x509", "cryptography.hazmat.primitives.serialization"
+"""The API server wants them with its first request, the controllers and the metrics server soon after."""
+
+
+def _preload(*names: str) -> None:
+    for name in names:
+        import_module(name)
+
 
 @uncollected()
 def preload_apiserver() -> None:
     """Import what the API server runs, before it is forked."""
-
-    import uvloop  # noqa: F401
+    _preload(*_EVERYWHERE, *_OF_CERTIFICATES, "jsonschema_rs")
 
     import tiphys.api.codec
     import tiphys.api.defaults
@@ -50,8 +60,6 @@ def preload_others() -> None:
 @uncollected()
 def preload_late() -> None:
     """Import what runs on top of a node, once the node's agent runs: what each imported by itself would be its own."""
-    import cryptography.x509  # noqa: F401
-
     import tiphys.addons.apply
     import tiphys.addons.hosted
     import tiphys.addons.metricsserver.command
@@ -64,6 +72,7 @@ def preload_late() -> None:
 @uncollected()
 def preload_node() -> None:
     """Import what a further node runs, before its processes are forked."""
+    _preload(*_EVERYWHERE)
 
     import tiphys.cluster.containerd
     import tiphys.cluster.networking.network
