@@ -224,7 +224,7 @@ def test_a_route_is_served_at_the_hosts_that_it_and_the_listener_have_in_common(
 
 def test_what_is_not_served_is_refused_as_a_whole() -> None:
     for rule in (
-        {**TO_WEB, "filters": [{"type": "URLRewrite"}]},
+        {**TO_WEB, "filters": [{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "web"}}}]},
         {**TO_WEB, "matches": [{"headers": [{"name": "x", "value": "y"}]}]},
         {**TO_WEB, "matches": [{"path": {"type": "RegularExpression", "value": "/.*"}}]},
         {**TO_WEB, "timeouts": {"request": "1s"}},

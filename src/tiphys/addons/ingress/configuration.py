@@ -1,8 +1,8 @@
 """What is served, as files for haproxy (pure).
 
-Nothing that a tenant writes stands in the configuration itself but names of Services, which are DNS names: hosts and
-paths are keys of map files, looked up by tree, so that the time of a request does not grow with their number. The most
-specific host is tried first, at each host the whole path, then the longest prefix.
+Nothing that a tenant writes stands in the configuration itself but names of Services, which are DNS names, and of
+headers: hosts and paths are keys of map files, looked up by tree, so that the time of a request does not grow with
+their number. The most specific host is tried first, at each host the whole path, then the longest prefix.
 
 Source: https://docs.haproxy.org/2.6/configuration.html
 """
@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiphys.addons.ingress.model import ANY_HOST, ProxyTarget, Routing, TargetGroup
+from tiphys.addons.ingress.actions import VALUES, actions_of, values_of
+from tiphys.addons.ingress.model import ANY_HOST, Filters, ProxyTarget, Routing, TargetGroup
 
 EXACT, PREFIX, CERTIFICATES = "exact.map", "prefix.map", "certificates.list"
 FEWEST_SLOTS = 4
@@ -86,6 +87,7 @@ def files_of(routing: Routing, listening: Listening, folder: Path, default_pem: 
         "haproxy.cfg": _configuration(routing, listening, folder).encode(),
         EXACT: _map(routing, exact=True),
         PREFIX: _map(routing, exact=False),
+        VALUES: values_of(routing.groups),
         CERTIFICATES: _certificate_list(routing, folder),
         "default.pem": default_pem,
     }
@@ -110,7 +112,7 @@ def _configuration(routing: Routing, listening: Listening, folder: Path) -> str:
         "backend none\n  http-request return status 404 content-type text/plain"
         ' string "404: no rule for this host and path\\n"\n'
     )
-    lines += map(_group, routing.groups)
+    lines += [_group(group, str(folder)) for group in routing.groups]
     return "".join(lines)
 
 
@@ -142,9 +144,9 @@ def slots_of(group: TargetGroup) -> int:
     return slots
 
 
-def _group(group: TargetGroup) -> str:
+def _group(group: TargetGroup, folder: str) -> str:
     http2 = " proto h2" if group.http2 else ""
-    lines = [f"\nbackend {group.name}\n  balance roundrobin\n"]
+    lines = [f"\nbackend {group.name}\n  balance roundrobin\n", actions_of(group, folder)]
     for number in range(slots_of(group)):
         target = group.targets[number] if number < len(group.targets) else None
         where = _where(target) if target is not None else f"{NOTHING} disabled"
@@ -166,8 +168,8 @@ def same_but_targets(before: Routing, now: Routing) -> bool:
     )
 
 
-def _shape(group: TargetGroup) -> tuple[str, bool, int]:
-    return group.name, group.http2, slots_of(group)
+def _shape(group: TargetGroup) -> tuple[str, bool, int, Filters, bool]:
+    return group.name, group.http2, slots_of(group), group.filters, group.resolved
 
 
 def commands(before: Routing, now: Routing) -> list[str]:

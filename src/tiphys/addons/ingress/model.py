@@ -29,10 +29,12 @@ def checked_host(text: str, field_name: str = "host") -> str:
     return text
 
 
-def checked_path(text: str) -> str:
+def checked_path(text: str, field_name: str = "path") -> str:
     """Raises ``Unusable``."""
     if len(text) > LONGEST or _PATH.fullmatch(text) is None:
-        raise Unusable(f"path {text[:80]!r} has characters that a path in a URL cannot have, or does not begin with /")
+        raise Unusable(
+            f"{field_name} {text[:80]!r} has characters that a path in a URL cannot have, or does not begin with /"
+        )
     return text
 
 
@@ -51,6 +53,53 @@ class ProxyTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderChange:
+    """``operation`` is ``set``, ``add`` or ``del``."""
+
+    operation: str
+    name: str
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PathChange:
+    """What stands in place of the path, or of its first ``prefix`` characters: of ``/foo`` and ``/foo/`` four. The
+    value of a prefix has no slash at its end; what would be an empty path is ``/``."""
+
+    value: str
+    prefix: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Where a client is sent. Empty parts are the request's own; without a port it is the scheme's."""
+
+    scheme: str = ""
+    host: str = ""
+    port: int | None = None
+    code: int = 302
+    path: PathChange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What the endpoints get to see in place of the client's host and path."""
+
+    host: str = ""
+    path: PathChange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What happens to the requests and answers of a group."""
+
+    request: tuple[HeaderChange, ...] = ()
+    response: tuple[HeaderChange, ...] = ()
+    redirect: Redirect | None = None
+    rewrite: Rewrite | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TargetGroup:
     """Endpoints that share requests."""
 
@@ -58,6 +107,9 @@ class TargetGroup:
     targets: tuple[ProxyTarget, ...] = ()
     http2: bool = False
     """Whether they are spoken to in HTTP/2 without TLS (appProtocol kubernetes.io/h2c)."""
+    filters: Filters = Filters()
+    resolved: bool = True
+    """Whether the objects behind it exist, or one of them; else every answer is 500."""
 
     def __post_init__(self) -> None:
         if _NAME.fullmatch(self.name) is None:
