@@ -51,7 +51,7 @@ class Lab:
     def __init__(self) -> None:
         self._prefix = f"tph{os.getpid()}"
         self.node, self.client = f"{self._prefix}-node", f"{self._prefix}-client"
-        self.pods = tuple(f"{self._prefix}-pod{i}" for i in range(len(PODS)))
+        self.pods: tuple[str, ...] = ()
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
         self._marks = 0
@@ -61,7 +61,7 @@ class Lab:
         return (self.node, self.client, *self.pods)
 
     def build(self) -> None:
-        for name in self._namespaces:
+        for name in (self.node, self.client):
             _ip("netns", "add", name)
             _ip("-n", name, "link", "set", "lo", "up")
         node = self.node
@@ -69,15 +69,8 @@ class Lab:
         _ip("-n", node, "addr", "add", f"{NODE}/24", "dev", "br0")
         _ip("-n", node, "addr", "add", f"{NODE_V6}/64", "dev", "br0", "nodad")
         _ip("-n", node, "link", "set", "br0", "up")
-        for i, (pod, address) in enumerate(zip(self.pods, PODS, strict=True)):
-            _ip("-n", node, "link", "add", f"v{i}", "type", "veth", "peer", "name", "eth0", "netns", pod)
-            _ip("-n", node, "link", "set", f"v{i}", "master", "br0", "up")
-            _ip("-n", node, "link", "set", f"v{i}", "type", "bridge_slave", "hairpin", "on")
-            _ip("-n", pod, "addr", "add", f"{address}/24", "dev", "eth0")
-            _ip("-n", pod, "addr", "add", f"{PODS_V6[i]}/64", "dev", "eth0", "nodad")
-            _ip("-n", pod, "link", "set", "eth0", "up")
-            _ip("-n", pod, "route", "add", "default", "via", NODE)
-            _ip("-n", pod, "route", "add", "default", "via", NODE_V6)
+        for address, address_v6 in zip(PODS, PODS_V6, strict=True):
+            self.add_pod(address, address_v6)
         _ip("-n", node, "link", "add", "out", "type", "veth", "peer", "name", "eth0", "netns", self.client)
         _ip("-n", node, "addr", "add", f"{OUTSIDE_ROUTER}/24", "dev", "out")
         _ip("-n", node, "link", "set", "out", "up")
@@ -94,6 +87,23 @@ class Lab:
             "net/bridge/bridge-nf-call-ip6tables",
         ):
             self.inside(node, lambda name=name: Path("/proc/sys", name).write_text("1"))
+
+    def add_pod(self, address: str, address_v6: str) -> str:
+        """Another pod on the node's bridge; returns its namespace."""
+        node, number = self.node, len(self.pods)
+        pod = f"{self._prefix}-pod{number}"
+        self.pods = (*self.pods, pod)
+        _ip("netns", "add", pod)
+        _ip("-n", pod, "link", "set", "lo", "up")
+        _ip("-n", node, "link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", pod)
+        _ip("-n", node, "link", "set", f"v{number}", "master", "br0", "up")
+        _ip("-n", node, "link", "set", f"v{number}", "type", "bridge_slave", "hairpin", "on")
+        _ip("-n", pod, "addr", "add", f"{address}/24", "dev", "eth0")
+        _ip("-n", pod, "addr", "add", f"{address_v6}/64", "dev", "eth0", "nodad")
+        _ip("-n", pod, "link", "set", "eth0", "up")
+        _ip("-n", pod, "route", "add", "default", "via", NODE)
+        _ip("-n", pod, "route", "add", "default", "via", NODE_V6)
+        return pod
 
     def destroy(self) -> None:
         for sock in self._sockets:
