@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,6 +27,8 @@ ANY = object()
 """The shape of a value that somebody else looks at."""
 LOOK_SECONDS = 10.0
 """How often a followed file is looked at."""
+_SETTLES_SECONDS = 0.5
+"""A text counts if it is the same so much later: who writes a file in pieces leaves a part that may well be read."""
 _KINDS: dict[Any, str] = {str: "a string", bool: "true or false", int: "an integer"}
 
 
@@ -126,13 +128,24 @@ class Followed(Generic[T]):
         self._text = _bytes(path)
         self.value = _parsed(path, self._text, parse)
         self._used = self._text
+        self._unsettled: bytes | None = None
         self._outcomes: dict[str, tuple[int, float]] = {}
 
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look."""
+        return LOOK_SECONDS if self._unsettled is None else _SETTLES_SECONDS
+
     def changed(self) -> T | None:
-        """What the file says if it has changed and can be used; ``use`` or ``refuse`` has to follow."""
+        """What the file says if it has changed, was the same at the look before, and can be used; ``use`` or ``refuse``
+        has to follow."""
         try:
             text = _bytes(self._path)
+            before, self._unsettled = self._unsettled, None
             if text == self._text:
+                return None
+            if text != before:
+                self._unsettled = text
                 return None
             self._text = text
             return _parsed(self._path, text, self._parse)
@@ -146,8 +159,10 @@ class Followed(Generic[T]):
         self._count("success")
         log.info("the %s configuration %s has been read again", self._concept, self._path)
 
-    def refuse(self, reason: object) -> None:
-        """The value so far stays in force."""
+    def refuse(self, reason: object, *, for_now: bool = False) -> None:
+        """The value so far stays in force; ``for_now``: the file may be used when it is looked at again."""
+        if for_now:
+            self._text = self._used
         self._count("failure")
         log.error("the %s configuration stays as it was: %s", self._concept, reason)
 
@@ -183,6 +198,30 @@ class Followed(Generic[T]):
         )
         info.add_metric((_hash(server.encode()), _hash(self._used)), 1)
         return total, last, info
+
+
+class Retired:
+    """What a configuration that was replaced has left: it is closed once nobody can be using it any more."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._left: list[tuple[float, Callable[[], Awaitable[None]]]] = []
+
+    def add(self, seconds: float, close: Callable[[], Awaitable[None]]) -> None:
+        """``close`` in so many seconds, or when the server stops."""
+        self._left.append((self._clock.monotonic() + seconds, close))
+
+    async def sweep(self) -> None:
+        now = self._clock.monotonic()
+        due = [close for when, close in self._left if when <= now]
+        self._left = [(when, close) for when, close in self._left if when > now]
+        for close in due:
+            await close()
+
+    async def close(self) -> None:
+        left, self._left = self._left, []
+        for _, close in left:
+            await close()
 
 
 def _hash(text: bytes) -> str:

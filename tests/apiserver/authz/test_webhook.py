@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -159,6 +161,7 @@ def webhook(kubeconfig: Path, name: str = "w", *conditions: str, **more: Any) ->
 
 
 RBAC = {"type": "RBAC", "name": "rbac"}
+ALLOW = {"type": "AlwaysAllow", "name": "alwaysallow"}
 
 
 def test_conditions_decide_which_of_several_is_asked(tmp_path: Path) -> None:
@@ -188,6 +191,51 @@ def test_conditions_decide_which_of_several_is_asked(tmp_path: Path) -> None:
         assert len(reviewer.asked) == 1
 
 
+def test_a_webhook_that_is_asked_while_it_leaves_the_file_is_heard(tmp_path: Path) -> None:
+    """Its connection must not be closed under a question: no opinion would let the next authorizer allow it."""
+    path, let = tmp_path / "authorizers.yaml", Event()
+
+    def slow(review: Object) -> Object:
+        assert let.wait(60)
+        return {"allowed": False, "denied": True}
+
+    async def work(world: World) -> None:
+        request = asyncio.ensure_future(world.raw("GET", MAPS.format("a"), user=("u", ())))
+        while not reviewer.asked:
+            await asyncio.sleep(0.01)
+        path.write_text(authorizers(ALLOW))
+        authorization = world.server.authorization
+        for _ in range(2):
+            authorization._look(authorization._file)  # type: ignore[arg-type]
+            await authorization._retired.sweep()
+        assert (await world.raw("GET", MAPS.format("a"), user=("u", ()))).status == 200
+        let.set()
+        assert (await request).status == 403
+
+    with reviewing(slow) as reviewer:
+        asked = webhook(reviewer.kubeconfig(tmp_path), timeout="30s", failurePolicy="NoOpinion")
+        path.write_text(authorizers(asked, ALLOW))
+        run_real(work, Config(seed=1, authorization_config=path))
+
+
+def test_a_file_that_is_being_written_does_not_count(tmp_path: Path) -> None:
+    """What is there of it may be a whole document, of fewer authorizers."""
+    path = tmp_path / "authorizers.yaml"
+
+    async def work(world: World) -> None:
+        authorization = world.server.authorization
+        assert authorization._file is not None
+        for text in (authorizers(ALLOW), authorizers(ALLOW) + "# more", authorizers(RBAC)):
+            path.write_text(text)
+            authorization._look(authorization._file)
+            assert (await world.raw("GET", MAPS.format("a"), user=("u", ()))).status == 403
+        await world.clock.sleep(LOOK_SECONDS + 1)
+        assert (await world.raw("GET", MAPS.format("a"), user=("u", ()))).status == 403
+
+    path.write_text(authorizers(RBAC))
+    run(work, Config(seed=1, authorization_config=path))
+
+
 def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "authorizers.yaml"
 
@@ -203,7 +251,7 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
     async def work(world: World) -> None:
         assert await status(world) == 403
-        path.write_text(authorizers(RBAC, {"type": "AlwaysAllow", "name": "alwaysallow"}))
+        path.write_text(authorizers(RBAC, ALLOW))
         await world.clock.sleep(LOOK_SECONDS + 1)
         assert await status(world) == 200
         assert await reloads(world) == {"success": "1.0"}

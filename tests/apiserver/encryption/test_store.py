@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.apiserver.apiworld import World, run
+from tiphys.api.resources import builtin_scheme
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.encryption.kms import schema
 from tiphys.store.backend import Put, Range, prefix_end
@@ -344,3 +345,51 @@ def test_what_a_service_makes_of_a_key_is_an_error_of_its_objects(tmp_path: Path
     kept: dict[str, bytes] = {}
     real(first, Config(seed=1, encryption_config=path))
     real(second, Config(seed=1, encryption_config=path))
+
+
+def test_rules_count_when_the_services_that_they_name_are_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as they are not, what was in force is; and services that have left the file may be asked for a while."""
+    from tiphys.apiserver.encryption import source
+    from tiphys.apiserver.encryption.source import Sealing
+    from tiphys.runtime.clock import SystemClock
+    from tiphys.store.memory import MemoryBackend
+
+    monkeypatch.setattr(source, "_LEAST_GRACE_SECONDS", 0.2)
+    path, key = tmp_path / "c", b"/registry/secrets/default/s"
+    write(path, rule(gcm(("a", A)), IDENTITY))
+
+    async def main() -> None:
+        clock = SystemClock()
+        backend = MemoryBackend(clock)
+        sealing = Sealing(Config(encryption_config=path, encryption_reload=True), backend, clock)
+        sealing.backend.serve(builtin_scheme())
+
+        async def form() -> bytes:
+            await sealing.backend.put(Put(key, b"{}"))
+            return (await backend.range(Range(key))).kvs[0].value[:16]
+
+        async def look() -> None:
+            for _ in range(2):
+                await sealing._look()
+
+        assert await form() == b"k8s:enc:aesgcm:v"
+        write(path, rule(service_at(tmp_path / "kms.sock", "100ms"), gcm(("a", A)), IDENTITY))
+        await look()
+        assert await form() == b"k8s:enc:aesgcm:v"
+        plugin = Plugin(tmp_path / "kms.sock")
+        try:
+            async with asyncio.timeout(60):
+                while await form() != b"k8s:enc:kms:v2:v":
+                    await look()
+            before = sealing._file.value.services[0]
+            write(path, rule(gcm(("a", A)), service_at(tmp_path / "kms.sock"), IDENTITY))
+            await look()
+            assert await form() == b"k8s:enc:aesgcm:v"
+            await sealing._retired.sweep()
+            await before.check()
+        finally:
+            await sealing.close()
+            plugin.stop().wait()
+            await backend.close()
+
+    asyncio.run(main())

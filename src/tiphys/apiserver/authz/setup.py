@@ -28,7 +28,7 @@ from tiphys.apiserver.authz.settings import MODES, AuthorizerSettings
 from tiphys.apiserver.bootstrap.policy import node_rules
 from tiphys.apiserver.call import User
 from tiphys.apiserver.config import Config
-from tiphys.apiserver.configfile import LOOK_SECONDS, ConfigFileError, Followed
+from tiphys.apiserver.configfile import ConfigFileError, Followed, Retired
 from tiphys.apiserver.registry.registries import Registries
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Authorization:
         self.abac = self._read_policies(config)
         self._figures = AuthorizationFigures()
         self._webhooks: list[WebhookAuthorizer] = []
+        self._retired = Retired(registries.clock)
         self.authorizer = Replaceable(self._union(settings))
         self.guard = EscalationGuard(registries, self.authorizer, self.rbac)
 
@@ -123,10 +124,11 @@ class Authorization:
     async def run(self) -> None:
         """Follow the file, if there is one."""
         while self._file is not None:
-            await self._registries.clock.sleep(LOOK_SECONDS)
-            await self._look(self._file)
+            await self._registries.clock.sleep(self._file.pause)
+            self._look(self._file)
+            await self._retired.sweep()
 
-    async def _look(self, file: Followed[tuple[AuthorizerSettings, ...]]) -> None:
+    def _look(self, file: Followed[tuple[AuthorizerSettings, ...]]) -> None:
         settings = file.changed()
         if settings is None:
             return
@@ -140,9 +142,10 @@ class Authorization:
             self.authorizer.use(union)
             file.use(settings)
         for webhook in left:
-            await webhook.close()
+            self._retired.add(webhook.longest, webhook.close)
 
     async def close(self) -> None:
+        await self._retired.close()
         for webhook in self._webhooks:
             await webhook.close()
 

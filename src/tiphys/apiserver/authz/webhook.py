@@ -104,6 +104,11 @@ class WebhookAuthorizer:
             self._known.put(access, status, self._clock.monotonic() + seconds)
         return status
 
+    @property
+    def longest(self) -> float:
+        """Seconds that an answer may take, with all tries."""
+        return self._server.longest
+
     async def close(self) -> None:
         await self._server.close()
 

@@ -48,6 +48,11 @@ class ReviewServer:
         self._path = server_path(kubeconfig)
         self._client: Client | None = None
 
+    @property
+    def longest(self) -> float:
+        """Seconds that ``ask`` may take."""
+        return _TRIES * self._timeout + sum(self._pause * _FACTOR**attempt for attempt in range(_TRIES - 1))
+
     async def ask(self, review: Object) -> Object:
         """The review as the server returns it. Raises ``ReviewFailed``."""
         body, pause = orjson.dumps(review), self._pause

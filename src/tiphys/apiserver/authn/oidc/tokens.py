@@ -14,7 +14,7 @@ from tiphys.apiserver.authn.oidc.provider import Issuer, ProviderFailed
 from tiphys.apiserver.authn.oidc.settings import AnonymousSettings, AuthenticationSettings, IssuerSettings
 from tiphys.apiserver.authn.oidc.signatures import BadSignature, read_token
 from tiphys.apiserver.call import User
-from tiphys.apiserver.configfile import LOOK_SECONDS, Followed
+from tiphys.apiserver.configfile import Followed
 from tiphys.runtime.clock import Clock
 
 
@@ -73,7 +73,7 @@ class FollowedTokens:
 
     async def _follow(self) -> None:
         while True:
-            await self._clock.sleep(LOOK_SECONDS)
+            await self._clock.sleep(self.file.pause)
             await self.look()
 
     async def look(self) -> None:
@@ -84,6 +84,6 @@ class FollowedTokens:
         try:
             await self._tokens.replace(settings.issuers)
         except (ProviderFailed, OSError, ValueError) as error:
-            self.file.refuse(error)
+            self.file.refuse(error, for_now=isinstance(error, ProviderFailed))
         else:
             self.file.use(settings)
