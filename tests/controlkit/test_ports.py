@@ -40,6 +40,15 @@ def test_the_api_server_says_who_may(plane: ControlPlane, component: str, path: 
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
+def test_profiles_are_for_those_who_may_see_them(plane: ControlPlane, component: str) -> None:
+    assert plane.get(component, "/debug/pprof/", user="watcher").status == 403
+    assert "<a href='profile?seconds=30'>" in plane.get(component, "/debug/pprof/", user="admin").text
+    tasks = plane.get(component, "/debug/pprof/goroutine?debug=1", user="admin").text
+    assert "thread MainThread" in tasks
+    assert plane.get(component, "/debug/pprof/heap", user="admin").status == 404
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
 def test_client_certificates_are_those_of_the_cluster(plane: ControlPlane, component: str) -> None:
     known, stranger = plane.clients, Authority("stranger")
     assert plane.get(component, "/metrics", user="nobody", authority=known).status == 403

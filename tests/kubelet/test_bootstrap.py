@@ -21,8 +21,8 @@ from tiphys.cluster.pki import CLIENT
 from tiphys.kubelet.certificates.client import CURRENT, current, ensure_client, keep_renewed
 from tiphys.kubelet.certificates.pairs import due_at
 from tiphys.kubelet.certificates.serving import ServingCertificate
-from tiphys.kubelet.command import apply_file
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.configfile import apply_file
 from tiphys.runtime.clock import VirtualClock
 from tiphys.runtime.component import CannotStart, ConfigError
 from tiphys.wire.http import Request, Response
@@ -80,8 +80,8 @@ def test_a_configuration_as_kubeadm_writes_it_is_read_and_zeros_are_defaults():
     config = KubeletConfig("n")
     apply_file(config, KUBEADM_CONFIG, "config.yaml")
     assert (config.rotate_certificates, config.healthz_port, config.image_minimum_age) == (True, 10248, 120.0)
-    with pytest.raises(ConfigError, match="upstream's field imageServiceEndpoint is not supported"):
-        apply_file(config, KUBEADM_CONFIG + "imageServiceEndpoint: /x\n", "config.yaml")
+    with pytest.raises(ConfigError, match="upstream's field staticPodURL is not supported"):
+        apply_file(config, KUBEADM_CONFIG + "staticPodURL: http://x\n", "config.yaml")
 
 
 class Signer:

@@ -15,8 +15,8 @@ from tests.kubelet.deviceplugin import Plugin, plugged
 from tests.kubelet.world import World, container, play, play_in_real_time, pod
 from tiphys.api.object import Object
 from tiphys.kubelet.checkpoints import CheckpointCorrupt
-from tiphys.kubelet.command import apply_file
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.configfile import apply_file
 from tiphys.kubelet.devices import choice
 from tiphys.kubelet.devices.ledger import Device
 from tiphys.kubelet.podresources.messages import podresources

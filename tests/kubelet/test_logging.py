@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tiphys.kubelet.command import apply_file
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.configfile import apply_file
 from tiphys.kubelet.configz import describe
 from tiphys.runtime.component import ConfigError
 from tiphys.runtime.logs import LogSettings

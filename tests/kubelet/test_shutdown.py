@@ -15,8 +15,8 @@ from dbus_fast.aio import MessageBus
 
 from tests.kubelet.logind import Manager, login_manager
 from tests.kubelet.world import World, container, play_in_real_time, pod
-from tiphys.kubelet.command import apply_file
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.configfile import apply_file
 from tiphys.kubelet.configz import describe
 from tiphys.kubelet.shutdown import logind
 from tiphys.kubelet.shutdown.groups import Period, grace_of, grouped, periods_of, read_periods

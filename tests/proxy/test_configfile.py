@@ -9,8 +9,8 @@ import pytest
 
 from tiphys.proxy.command import _configuration, main, parser
 from tiphys.proxy.configfile import ConfigError, make_config, parse
-from tiphys.proxy.host import adjust_oom_score
 from tiphys.runtime import logs
+from tiphys.runtime.system.oomscore import adjust_oom_score
 
 FILE = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -59,7 +59,6 @@ def test_logs_are_as_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         ({"mode": "ipvs"}, "mode ipvs"),
         ({"ipvs": {"schedulers": "rr"}}, "ipvs.schedulers is no field of upstream's"),
-        ({"enableProfiling": True}, "field enableProfiling"),
         ({"showHiddenMetricsForVersion": "1.35"}, "field showHiddenMetricsForVersion"),
         ({"windowsRunAsService": True}, "field windowsRunAsService"),
         ({"oomScoreAdj": -1001}, r"oomScoreAdj -1001: must be within the range \[-1000, 1000\]"),

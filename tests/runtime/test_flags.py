@@ -53,9 +53,16 @@ def test_a_flag_that_steers_nothing_is_refused_by_name_with_another_value(compon
             parse(parser, component, f"--{flag.name}={value}")
 
 
-def test_it_is_said_of_every_flag_of_the_api_server_why_it_steers_nothing() -> None:
-    parser = flagtable.parser_of("kube-apiserver")
+@pytest.mark.parametrize("component", upstream.COMPONENTS)
+def test_it_is_said_of_every_flag_why_it_steers_nothing_and_of_no_flag_that_works(component: str) -> None:
+    parser = flagtable.parser_of(component)
     assert [name for name in parser.idle() if not parser.why(name)] == []
+    said = {*parser._why, *parser._same}
+    assert said - parser.idle().keys() == set()
+
+
+def test_who_sets_a_flag_that_steers_nothing_is_told_why() -> None:
+    parser = flagtable.parser_of("kube-apiserver")
     with pytest.raises(FlagError, match="is not supported by Tiphys: no spans are sent; remove it, or give ''"):
         parser.parse(["--tracing-config-file=/x"])
 
@@ -88,7 +95,7 @@ def test_modules_and_labels_are_read_as_upstream_reads_them() -> None:
 
 def test_a_flag_that_steers_nothing_takes_its_value_from_the_next_word_and_a_boolean_none() -> None:
     parser = FlagParser("kube-scheduler", "")
-    parser.parse(["--kube-api-burst", "100", "--profiling"])
+    parser.parse(["--kube-api-burst", "100", "--contention-profiling"])
     with pytest.raises(FlagError, match="--kube-api-burst=7 is not supported by Tiphys; remove it, or"):
         parser.parse(["--kube-api-burst", "7"])
 

@@ -13,39 +13,29 @@ from tiphys.apiserver.authz.settings import MODES
 from tiphys.apiserver.runtimeconfig import parse_runtime_config
 from tiphys.apiserver.storage.leases import REUSE_SECONDS
 from tiphys.runtime.flags import FlagParser, parse_bool, parse_duration
+from tiphys.runtime.upstream import ONE_VERSION
 from tiphys.wire.tls.ciphers import VERSIONS
 
-_VERSIONS = "one version is served, that of Kubernetes v1.36"
 _COORDINATED = "leadership is not coordinated by the server, which is an alpha feature"
 _PEERS = "servers do not forward requests to one another, which is a beta feature that is off"
-_AT_ONCE = "logs are written at once, to standard error"
 _WHY = {
-    "contention-profiling": "there are no locks whose holders could be shown",
     "coordinated-leadership-lease-duration": _COORDINATED,
     "coordinated-leadership-renew-deadline": _COORDINATED,
     "coordinated-leadership-retry-period": _COORDINATED,
     "egress-selector-config-file": "nodes, webhooks and etcd are reached directly",
-    "emulated-version": _VERSIONS,
-    "emulation-forward-compatible": _VERSIONS,
+    "emulation-forward-compatible": ONE_VERSION,
     "enable-garbage-collector": "objects whose owners are gone are always collected",
     "enable-logs-handler": "files of logs are not served",
     "etcd-db-metric-poll-interval": "the store shows its own size, when it is asked for it",
     "etcd-servers-overrides": "all resources are kept in one store",
-    "log-json-info-buffer-size": _AT_ONCE,
-    "log-json-split-stream": _AT_ONCE,
-    "log-text-info-buffer-size": _AT_ONCE,
-    "log-text-split-stream": _AT_ONCE,
     "max-connection-bytes-per-sec": "connections to pods are not slowed down",
-    "min-compatibility-version": _VERSIONS,
     "peer-advertise-ip": _PEERS,
     "peer-advertise-port": _PEERS,
     "peer-ca-file": _PEERS,
-    "runtime-config-emulation-forward-compatible": _VERSIONS,
+    "runtime-config-emulation-forward-compatible": ONE_VERSION,
     "send-retry-after-while-not-ready-once": "the port is not open before the server is ready",
     "service-account-signing-endpoint": "tokens are signed with --service-account-signing-key-file",
-    "show-hidden-metrics-for-version": "no metric is hidden",
     "storage-initialization-timeout": "a server is ready when its store is, and a cache is filled when it is asked",
-    "tls-curve-preferences": "the curves are those of OpenSSL, in its order",
     "tracing-config-file": "no spans are sent",
     "watch-cache": "there always are caches",
 }

@@ -27,8 +27,38 @@ from tiphys.runtime.metrics import Registry
 
 _LIMITS = RequestRate(20, 30)
 """Upstream's defaults of requests a second, and at once."""
-_SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false",)}
+_SAME = {"kube-api-content-type": ("application/json", "")}
 """What flags that steer nothing may say beside upstream's default."""
+_LEADERS = "controllers do not move between managers that run side by side"
+_RANGES = "the ranges of nodes are given by kube-controller-manager, or by the cloud"
+_WHY = {
+    "cidr-allocator-type": _RANGES,
+    "controller-start-interval": "controllers start together",
+    "enable-leader-migration": _LEADERS,
+    "external-cloud-volume-plugin": "disks of clouds are those of CSI drivers",
+    "leader-migration-config": _LEADERS,
+    "node-cidr-mask-size": _RANGES,
+    "node-cidr-mask-size-ipv4": _RANGES,
+    "node-cidr-mask-size-ipv6": _RANGES,
+    "service-cluster-ip-range": _RANGES,
+    "use-service-account-credentials": "all controllers have the manager's own identity",
+} | dict.fromkeys(
+    (
+        "webhook-bind-address",
+        "webhook-cert-dir",
+        "webhook-disable-http2-serving",
+        "webhook-secure-port",
+        "webhook-tls-cert-file",
+        "webhook-tls-cipher-suites",
+        "webhook-tls-curve-preferences",
+        "webhook-tls-min-version",
+        "webhook-tls-private-key-file",
+        "webhook-tls-sni-cert-key",
+        "webhooks",
+    ),
+    "no webhooks are served, which is an alpha feature",
+)
+"""Why flags steer nothing."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,7 +73,7 @@ async def _run(flags: argparse.Namespace, flags_parser: FlagParser) -> None:
 
 def parser() -> FlagParser:
     """The parser of the cloud controller manager's flags; durations in seconds."""
-    parser = FlagParser(NAME, "Runs the controllers of a cloud.", same=_SAME)
+    parser = FlagParser(NAME, "Runs the controllers of a cloud.", same=_SAME, why=_WHY)
     add, defaults = parser.add_argument, CloudConfig()
     add("--kubeconfig", default="", help="how to reach the API server")
     add("--cloud-provider", default="", help="the cloud: a name, or module:factory of a provider of yours")

@@ -19,7 +19,7 @@ from tiphys.client.throttle import RequestRate
 from tiphys.controlkit import leaderflags
 from tiphys.controlkit.elected import launch_elected
 from tiphys.controlkit.serving import settings
-from tiphys.controllers.config import SIGNERS, ControllerManagerConfig, KeyPair
+from tiphys.controllers.config import MASK_SIZES, SIGNERS, ControllerManagerConfig, KeyPair
 from tiphys.controllers.manager import ControllerManager, select
 from tiphys.controllers.registry import CONTROLLERS
 from tiphys.runtime.clock import SystemClock
@@ -31,8 +31,38 @@ AGENT = "kube-controller-manager"
 
 _LIMITS = RequestRate(20, 30)
 """Upstream's defaults of requests a second, and at once."""
-_SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false",)}
+_SAME = {"cloud-provider": ("external",), "kube-api-content-type": ("application/json", "")}
 """What flags that steer nothing may say beside upstream's default."""
+_ELSEWHERE = "the controllers of clouds run in cloud-controller-manager"
+_FOLLOWED = "what is attached is read from VolumeAttachments, whose changes are followed"
+_LEADERS = "controllers do not move between managers that run side by side"
+_WHY = {
+    "attach-detach-reconcile-sync-period": _FOLLOWED,
+    "cidr-allocator-type": "ranges are taken out of --cluster-cidr",
+    "cloud-config": _ELSEWHERE,
+    "cloud-provider": _ELSEWHERE,
+    "concurrent-service-syncs": _ELSEWHERE,
+    "configure-cloud-routes": _ELSEWHERE,
+    "controller-shutdown-timeout": "controllers that are ended write nothing more",
+    "disable-attach-detach-reconcile-sync": _FOLLOWED,
+    "enable-hostpath-provisioner": "volumes are made by CSI drivers; tiphys csi-local makes them on a node's disk",
+    "enable-leader-migration": _LEADERS,
+    "external-cloud-volume-plugin": "disks of clouds are those of CSI drivers",
+    "flex-volume-plugin-dir": "FlexVolume drivers are not run",
+    "leader-migration-config": _LEADERS,
+    "route-reconciliation-period": _ELSEWHERE,
+} | dict.fromkeys(
+    (
+        "pv-recycler-increment-timeout-nfs",
+        "pv-recycler-minimum-timeout-hostpath",
+        "pv-recycler-minimum-timeout-nfs",
+        "pv-recycler-pod-template-filepath-hostpath",
+        "pv-recycler-pod-template-filepath-nfs",
+        "pv-recycler-timeout-increment-hostpath",
+    ),
+    "volumes are not recycled",
+)
+"""Why flags steer nothing."""
 
 _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("concurrent-deployment-syncs", "concurrent_deployment_syncs", int),
@@ -52,12 +82,25 @@ _FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("concurrent-ephemeralvolume-syncs", "concurrent_ephemeral_volume_syncs", int),
     ("concurrent-device-taint-eviction-syncs", "concurrent_device_taint_eviction_syncs", int),
     ("concurrent-resourceclaim-syncs", "concurrent_resource_claim_syncs", int),
+    (
+        "concurrent-validating-admission-policy-status-syncs",
+        "concurrent_validating_admission_policy_status_syncs",
+        int,
+    ),
+    ("mirroring-concurrent-service-endpoint-syncs", "mirroring_concurrent_service_endpoint_syncs", int),
+    ("mirroring-max-endpoints-per-subset", "mirroring_max_endpoints_per_subset", int),
+    (
+        "mirroring-endpointslice-updates-batch-period",
+        "mirroring_endpoint_slice_updates_batch_period",
+        parse_duration,
+    ),
+    ("endpoint-updates-batch-period", "endpoint_updates_batch_period", parse_duration),
+    ("endpointslice-updates-batch-period", "endpoint_slice_updates_batch_period", parse_duration),
+    ("controller-start-interval", "controller_start_interval", parse_duration),
     ("pvclaimbinder-sync-period", "pv_claim_binder_sync_period", parse_duration),
     ("max-endpoints-per-slice", "max_endpoints_per_slice", int),
     ("namespace-sync-period", "namespace_sync_period", parse_duration),
     ("resource-quota-sync-period", "resource_quota_sync_period", parse_duration),
-    ("node-cidr-mask-size-ipv4", "node_cidr_mask_size_ipv4", int),
-    ("node-cidr-mask-size-ipv6", "node_cidr_mask_size_ipv6", int),
     ("node-monitor-period", "node_monitor_period", parse_duration),
     ("node-monitor-grace-period", "node_monitor_grace_period", parse_duration),
     ("node-startup-grace-period", "node_startup_grace_period", parse_duration),
@@ -107,7 +150,7 @@ def _run(flags: argparse.Namespace, flags_parser: FlagParser) -> Coroutine[Any, 
 
 def parser() -> FlagParser:
     """The parser of the controller manager's flags; durations in seconds."""
-    parser = FlagParser("kube-controller-manager", "Runs the controllers of the control plane.", same=_SAME)
+    parser = FlagParser("kube-controller-manager", "Runs the controllers of the control plane.", same=_SAME, why=_WHY)
     add = parser.add_argument
     add("--kubeconfig", default="", help="how to reach the API server")
     parser.add_feature_gates()
@@ -132,9 +175,17 @@ def parser() -> FlagParser:
     parser.add_bool(
         "--disable-force-detach-on-timeout", default=False, help="never take volumes from a node that may use them"
     )
+    parser.add_bool("--enable-dynamic-provisioning", default=True, help="ask provisioners for volumes")
+    parser.add_bool(
+        "--enable-garbage-collector", default=True, help="collect objects whose owners are gone; as the API server does"
+    )
     parser.add_bool("--allocate-node-cidrs", default=False, help="give each node a range of pod addresses")
     add("--cluster-name", default="kubernetes", help="name of the cluster: clouds see it, and so does /flagz")
     add("--cluster-cidr", default="", help="ranges of pod addresses, separated by commas")
+    add("--node-cidr-mask-size", type=int, default=0, help="of each node's range, in a cluster of one family")
+    for family, size in MASK_SIZES.items():
+        of_family = f"of each node's IPv{family} range ({size})"
+        add(f"--node-cidr-mask-size-ipv{family}", type=int, default=0, help=of_family)
     add("--service-cluster-ip-range", default="", help="ranges of service addresses, separated by commas")
     defaults = ControllerManagerConfig()
     for flag, field, convert in _FIELDS:
@@ -164,10 +215,29 @@ def configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> Contro
         signers=_signers(flags),
         allocate_node_cidrs=flags.allocate_node_cidrs,
         disable_force_detach_on_timeout=flags.disable_force_detach_on_timeout,
+        enable_dynamic_provisioning=flags.enable_dynamic_provisioning,
+        enable_garbage_collector=flags.enable_garbage_collector,
         cluster_cidrs=cluster_cidrs,
+        node_cidr_mask_sizes=_mask_sizes(flags, cluster_cidrs),
         service_cluster_ip_ranges=_networks("service-cluster-ip-range", flags.service_cluster_ip_range),
         **{field: getattr(flags, field) for _, field, _ in _FIELDS},
     )
+
+
+def _mask_sizes(flags: argparse.Namespace, cluster_cidrs: Sequence[str]) -> dict[int, int]:
+    """The size of a node's range, by IP version. Raises ``CannotStart`` for sizes that the cluster has no use for."""
+    one = flags.node_cidr_mask_size
+    own = {family: size for family in MASK_SIZES if (size := getattr(flags, f"node_cidr_mask_size_ipv{family}"))}
+    families = {ipaddress.ip_network(cidr).version for cidr in cluster_cidrs}
+    if one and len(cluster_cidrs) > 1:
+        raise CannotStart("usage of --node-cidr-mask-size is not allowed with dual-stack clusters")
+    if one and own:
+        names = "--node-cidr-mask-size-ipv4 and --node-cidr-mask-size-ipv6"
+        raise CannotStart(f"usage of {names} is not allowed if --node-cidr-mask-size is set")
+    for family in own.keys() - families if len(cluster_cidrs) == 1 else ():
+        other = f"a single-stack IPv{10 - family} cluster"
+        raise CannotStart(f"usage of --node-cidr-mask-size-ipv{family} is not allowed for {other}")
+    return dict.fromkeys(MASK_SIZES, one) if one else {**MASK_SIZES, **own}
 
 
 def _root_ca(flags: argparse.Namespace) -> bytes:

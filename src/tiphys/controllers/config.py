@@ -29,6 +29,10 @@ class KeyPair:
     key: bytes
 
 
+MASK_SIZES = {4: 24, 6: 64}
+"""The prefixes of nodes' ranges, by IP version, if nothing is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class ControllerManagerConfig:
     """Durations are in seconds, files are given as their content."""
@@ -57,7 +61,16 @@ class ControllerManagerConfig:
     concurrent_serviceaccount_token_syncs: int = 5
     concurrent_ttl_after_finished_syncs: int = 5
 
+    concurrent_validating_admission_policy_status_syncs: int = 5
+    mirroring_concurrent_service_endpoint_syncs: int = 5
+    controller_start_interval: float = 0.0
+    """Between the starts of two controllers; up to twice as long, at random."""
+
     max_endpoints_per_slice: int = 100
+    mirroring_max_endpoints_per_subset: int = 1000
+    endpoint_updates_batch_period: float = 0.0
+    endpoint_slice_updates_batch_period: float = 0.0
+    mirroring_endpoint_slice_updates_batch_period: float = 0.0
     namespace_sync_period: float = 300.0
     resource_quota_sync_period: float = 300.0
 
@@ -72,8 +85,8 @@ class ControllerManagerConfig:
     allocate_node_cidrs: bool = False
     cluster_cidrs: tuple[str, ...] = ()
     service_cluster_ip_ranges: tuple[str, ...] = ()
-    node_cidr_mask_size_ipv4: int = 24
-    node_cidr_mask_size_ipv6: int = 64
+    node_cidr_mask_sizes: Mapping[int, int] = field(default_factory=lambda: dict(MASK_SIZES))
+    """By IP version."""
 
     node_monitor_period: float = 5.0
     node_monitor_grace_period: float = 50.0
@@ -87,6 +100,9 @@ class ControllerManagerConfig:
     terminated_pod_gc_threshold: int = 12500
     pv_claim_binder_sync_period: float = 15.0
     disable_force_detach_on_timeout: bool = False
+    enable_dynamic_provisioning: bool = True
+    """Whether provisioners are asked for volumes."""
+    enable_garbage_collector: bool = True
     concurrent_ephemeral_volume_syncs: int = 5
     concurrent_resource_claim_syncs: int = 50
     concurrent_device_taint_eviction_syncs: int = 8

@@ -90,7 +90,10 @@ class ControllerManager:
             self._manager.runners.append(runner)
             runner.supervise(informers.run, "informers")
             controllers = await self._make_controllers(context, runner)
-            for name, controller in controllers.items():
+            interval = self._config.controller_start_interval
+            for number, (name, controller) in enumerate(controllers.items()):
+                if number and interval > 0:
+                    await self._clock.sleep(interval * (1 + self._rng.random()))
                 runner.supervise(controller.run, name)
             await after(ready, informers.wait_synced)
             await asyncio.Event().wait()

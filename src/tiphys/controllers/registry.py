@@ -120,6 +120,10 @@ def _can_sign(config: ControllerManagerConfig) -> bool:
     return bool(config.signers)
 
 
+def _collects_garbage(config: ControllerManagerConfig) -> bool:
+    return config.enable_garbage_collector
+
+
 def _allocates_cidrs(config: ControllerManagerConfig) -> bool:
     return config.allocate_node_cidrs and bool(config.cluster_cidrs)
 
@@ -137,7 +141,7 @@ ROWS = (
     _row("pod-garbage-collector-controller", podgc.PodGCController, "pod-garbage-collector"),
     _row("namespace-controller", namespace.NamespaceController),
     _row("serviceaccount-controller", serviceaccounts.ServiceAccountController, "service-account-controller"),
-    _row("garbage-collector-controller", collector.GarbageCollector, "generic-garbage-collector"),
+    _row("garbage-collector-controller", collector.GarbageCollector, "generic-garbage-collector", _collects_garbage),
     _row("daemonset-controller", daemonset.DaemonSetController, "daemon-set-controller"),
     _row("job-controller", job.JobController),
     _row("deployment-controller", deployment.DeploymentController),

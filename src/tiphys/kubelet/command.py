@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,63 +20,44 @@ from tiphys.client import options
 from tiphys.client.kubeconfig import connected
 from tiphys.client.throttle import RequestRate
 from tiphys.kubelet.config import KubeletConfig
-from tiphys.kubelet.configz import FIXED
-from tiphys.kubelet.node.eviction import SIGNALS
+from tiphys.kubelet.configfile import (
+    FIELDS,
+    Setter,
+    apply_file,
+    ciphers,
+    oom_score,
+    path_of,
+    set_eviction,
+    set_gates,
+    setting,
+)
+from tiphys.kubelet.idleflags import SAME, WHY
 from tiphys.kubelet.node.machine import default_node_name
+from tiphys.kubelet.node.preparing import prepare
 from tiphys.kubelet.quantities import value
-from tiphys.kubelet.shutdown.groups import problems, read_periods
 from tiphys.kubelet.topology.cpu_manager import CpuStateUnfit
-from tiphys.kubelet.topology.cpusets import parse
-from tiphys.kubelet.topology.hints import TopologyPolicy, TopologyScope
 from tiphys.kubelet.topology.memory_manager import MemoryStateUnfit
-from tiphys.kubelet.topology.setup import CannotAssign, topology_options
-from tiphys.runtime import durations, featuregates
+from tiphys.kubelet.topology.setup import CannotAssign
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import (
     CannotStart,
-    ConfigError,
     Ready,
     launch,
     log_as_file_says,
-    parse_document,
     read_file,
     whenever,
 )
-from tiphys.runtime.flags import FlagParser, parse_duration, parse_map
-from tiphys.runtime.logs import read_settings
+from tiphys.runtime.flags import FlagParser, parse_duration, parse_map, parse_words
 from tiphys.runtime.system.heap import share_one_heap
 from tiphys.runtime.tasks import Runner
-
-VERSION = "kubelet.config.k8s.io/v1beta1"
-
-Setter = Callable[[KubeletConfig, Any], None]
-_PLAIN = {bool: "true or false", int: "a whole number", str: "a text"}
-
-
-def _set(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Setter:
-    def setter(config: KubeletConfig, value: Any) -> None:
-        new, old = convert(value), getattr(config, name)
-        if type(old) in _PLAIN and type(new) is not type(old):
-            raise ConfigError(f"{value!r} is not {_PLAIN[type(old)]}")
-        setattr(config, name, new)
-
-    return setter
-
-
-def _path(text: Any) -> Path | None:
-    return Path(text) if text else None
-
+from tiphys.wire.tls.ciphers import VERSIONS
 
 LIMITS = RequestRate(50, 100)
 """Upstream's defaults of requests a second, and at once."""
 HEALTHZ_PORT = 10248
+MAX_OPEN_FILES = 1_000_000
+OOM_SCORE = -999
 EVICTION_HARD = {"memory.available": "100Mi", "nodefs.available": "10%"}
-
-
-def _eviction(config: KubeletConfig, given: dict[str, str]) -> None:
-    if unknown := [name for name in given if name not in SIGNALS]:
-        raise ConfigError(f"evictionHard: signal {unknown[0]} is not supported by Tiphys; remove it")
-    config.eviction_hard = {name: text for name, text in given.items() if text not in ("0", "0%")}
 
 
 def parse_thresholds(text: str) -> dict[str, str]:
@@ -98,167 +79,6 @@ def parse_reserved(text: str) -> list[dict[str, Any]]:
     return nodes
 
 
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"{value!r} is not supported; choose one of {', '.join(choices)}")
-        return str(value)
-
-    return check
-
-
-def _words(given: dict[str, Any]) -> dict[str, str]:
-    """Values as YAML and flags write them: ``true`` and ``"true"`` are the same."""
-    return {name: str(text).lower() for name, text in given.items()}
-
-
-def _gates(config: KubeletConfig, given: dict[str, Any]) -> None:
-    """Raises ``GateError``."""
-    asked = {name: bool(on) for name, on in given.items()}
-    featuregates.check(asked)
-    config.gates = {**config.gates, **asked}
-
-
-def _amounts(given: dict[str, Any]) -> dict[str, str]:
-    return {name: str(amount) for name, amount in given.items()}
-
-
-def reserved_memory(given: list[dict[str, Any]]) -> tuple[tuple[int, dict[str, str]], ...]:
-    """What NUMA nodes keep for the system. Raises ``ValueError``."""
-    known: set[tuple[int, str]] = set()
-    nodes = []
-    for entry in given:
-        node, limits = int(entry.get("numaNode", 0)), entry.get("limits") or {}
-        for name, text in limits.items():
-            if name != "memory" and not name.startswith("hugepages-"):
-                raise ValueError(
-                    f'invalid configuration: the limit type "{name}" for NUMA node {node} is not supported, only'
-                    " [memory hugepages-<HugePageSize>] is accepted"
-                )
-            if value(text) == 0:
-                about = f'for NUMA node {node} and resource "{name}"'
-                raise ValueError(f"invalid configuration: reserved memory may not be zero {about}")
-            if (node, name) in known:
-                about = f'for NUMA node {node} and resource "{name}"'
-                raise ValueError(f"invalid configuration: the reserved memory has a duplicate value {about}")
-            known.add((node, name))
-        nodes.append((node, {name: str(text) for name, text in limits.items()}))
-    return tuple(nodes)
-
-
-def _cpus(text: Any) -> str:
-    parse(str(text))
-    return str(text)
-
-
-FIELDS: dict[str, Setter] = {
-    "evictionHard": _eviction,
-    "featureGates": _gates,
-    "staticPodPath": _set("static_pod_path", _path),
-    "healthzBindAddress": _set("healthz_address"),
-    "healthzPort": _set("healthz_port"),
-    "rotateCertificates": _set("rotate_certificates"),
-    "serverTLSBootstrap": _set("server_tls_bootstrap"),
-    "address": _set("address"),
-    "port": _set("port"),
-    "tlsCertFile": _set("tls_cert", _path),
-    "tlsPrivateKeyFile": _set("tls_key", _path),
-    "clusterDNS": _set("cluster_dns", tuple),
-    "clusterDomain": _set("cluster_domain"),
-    "resolvConf": _set("resolver_file"),
-    "maxPods": _set("max_pods"),
-    "podCIDR": _set("pod_cidr"),
-    "podPidsLimit": _set("pod_pids_limit"),
-    "podLogsDir": _set("log_root"),
-    "cgroupDriver": _set("cgroup_driver"),
-    "cgroupRoot": _set("cgroup_root"),
-    "cgroupsPerQOS": _set("cgroups_per_qos"),
-    "cpuCFSQuota": _set("cpu_cfs_quota"),
-    "cpuManagerPolicy": _set("cpu_policy", _one_of("none", "static")),
-    "cpuManagerPolicyOptions": _set("cpu_policy_options", _words),
-    "reservedSystemCPUs": _set("reserved_cpus", _cpus),
-    "memoryManagerPolicy": _set("memory_policy", _one_of("None", "Static")),
-    "reservedMemory": _set("reserved_memory", reserved_memory),
-    "topologyManagerPolicyOptions": _set("topology_policy_options", topology_options),
-    "topologyManagerScope": _set("topology_scope", _one_of(*(scope.value for scope in TopologyScope))),
-    "topologyManagerPolicy": _set("topology_policy", _one_of(*(policy.value for policy in TopologyPolicy))),
-    "registerNode": _set("register_node"),
-    "providerID": _set("provider_id"),
-    "registerWithTaints": _set("taints"),
-    "seccompDefault": _set("seccomp_default"),
-    "allowedUnsafeSysctls": _set("allowed_unsafe_sysctls", tuple),
-    "serializeImagePulls": _set("serialize_image_pulls"),
-    "maxParallelImagePulls": _set("parallel_image_pulls"),
-    "imageGCHighThresholdPercent": _set("image_gc_high_percent"),
-    "imageGCLowThresholdPercent": _set("image_gc_low_percent"),
-    "imageMinimumGCAge": _set("image_minimum_age", durations.seconds),
-    "containerLogMaxSize": _set("container_log_max_size", value),
-    "containerLogMaxFiles": _set("container_log_max_files"),
-    "shutdownGracePeriod": _set("shutdown_period", durations.seconds),
-    "shutdownGracePeriodCriticalPods": _set("shutdown_period_critical", durations.seconds),
-    "shutdownGracePeriodByPodPriority": _set("shutdown_periods", read_periods),
-    "systemReserved": _set("system_reserved", _amounts),
-    "kubeReserved": _set("kube_reserved", _amounts),
-    "logging": _set("logging", read_settings),
-    "kubeAPIQPS": _set("api_qps", float),
-    "kubeAPIBurst": _set("api_burst", int),
-}
-"""Fields of KubeletConfiguration that are supported, and what each sets."""
-
-
-def apply_file(config: KubeletConfig, text: str | bytes, source: str) -> str:
-    """Set what a KubeletConfiguration says; gives its containerRuntimeEndpoint. Raises ``ConfigError``."""
-    document = parse_document(text, source, "KubeletConfiguration", VERSION)
-    endpoint = ""
-    for name, given in document.items():
-        if given is None or _says_nothing(name, given):
-            continue
-        if name in FIELDS:
-            try:
-                FIELDS[name](config, given)
-            except (ValueError, TypeError, AttributeError) as error:
-                raise ConfigError(f"{source}: field {name}: {error}") from error
-        elif name == "containerRuntimeEndpoint":
-            endpoint = str(given)
-        elif name == "authentication":
-            _authentication(config, given, source)
-        elif name == "authorization":
-            config.authorization = given.get("mode", "Webhook")
-        else:
-            raise ConfigError(f"{source}: upstream's field {name} is not supported by Tiphys; remove it")
-    if wrong := problems(config.shutdown_periods, config.shutdown_period, config.shutdown_period_critical):
-        raise ConfigError(f"{source}: {'; '.join(wrong)}")
-    return endpoint
-
-
-def _says_nothing(name: str, given: Any) -> bool:
-    """Whether a field stands for its default: a duration of zero, as Go writes all that are not set, what is empty, and
-    what Tiphys does anyway."""
-    if given == "0s" or (name not in FIELDS and given in ("", 0, {}, [], False)):
-        return True
-    if name in FIXED:
-        return bool(given == FIXED[name]) or (isinstance(given, dict) and _zeros(given))
-    return False
-
-
-def _zeros(given: dict[str, Any]) -> bool:
-    """Whether an object holds nothing but zeros."""
-    return all(_zeros(value) if isinstance(value, dict) else value in (0, "0", "0s", "") for value in given.values())
-
-
-def _authentication(config: KubeletConfig, given: dict[str, Any], source: str) -> None:
-    for name, part in given.items():
-        match name:
-            case "anonymous":
-                config.anonymous = bool(part.get("enabled"))
-            case "webhook":
-                config.token_webhook = bool(part.get("enabled", True))
-            case "x509":
-                config.client_ca = _path(part.get("clientCAFile"))
-            case _:
-                raise ConfigError(f"{source}: field authentication.{name} is not supported by Tiphys; remove it")
-
-
 def _cloud(text: str) -> bool:
     """Whether the node is a cloud's."""
     if text not in ("", EXTERNAL):
@@ -268,7 +88,7 @@ def _cloud(text: str) -> bool:
 
 def parser() -> FlagParser:
     """The parser of the kubelet's flags; None means that a flag was not given."""
-    flags = FlagParser("kubelet", "The node's agent: runs the pods that are bound to its node.")
+    flags = FlagParser("kubelet", "The node's agent: runs the pods that are bound to its node.", same=SAME, why=WHY)
     flags.add_feature_gates()
     add = flags.add_argument
     add("--config", help="file with a KubeletConfiguration")
@@ -326,52 +146,102 @@ def parser() -> FlagParser:
     add("--topology-manager-policy-options", type=parse_map)
     add("--topology-manager-scope", help="container or pod")
     add("--minimum-image-ttl-duration", type=parse_duration, help="how long an image that nobody uses is kept at least")
+    _add_periods(flags)
+    _add_serving(flags)
+    add("--pods-per-core", type=int, help="pods for each processor at the most; 0 for any number")
+    add("--node-status-max-images", type=int, help="how many images the Node's status lists; -1 for all")
+    add("--maximum-dead-containers-per-container", type=int, help="dead runs of a container that are kept; -1 for all")
+    add("--max-open-files", type=int, help="files that the kubelet may have open")
+    add("--oom-score-adj", type=int, help="of this process, -1000 to 1000")
+    flags.add_bool("--fail-swap-on", default=None, help="do not start on a machine that swaps")  # type: ignore[arg-type]
+    flags.add_bool("--fail-cgroupv1", default=None, help="nor on one with control groups of version 1 (false)")  # type: ignore[arg-type]
+    add("--image-service-endpoint", help="socket of the image service, if it is not the container runtime's")
     options.add_flags(flags, LIMITS, master=False)
     flags.add_verbosity()
     return flags
 
 
+def _add_periods(flags: FlagParser) -> None:
+    for name, help in (
+        ("authentication-token-webhook-cache-ttl", "how long the API server's word on a token counts"),
+        ("authorization-webhook-cache-authorized-ttl", "the same of what is allowed"),
+        ("authorization-webhook-cache-unauthorized-ttl", "the same of what is not"),
+        ("eviction-pressure-transition-period", "how long a node stays under pressure"),
+        ("file-check-frequency", "how often the folder of static pods is read at least"),
+        ("node-status-update-frequency", "how often the node's status is looked at"),
+        ("runtime-request-timeout", "how long the container runtime may take to answer"),
+        ("sync-frequency", "how often a pod is looked at at least"),
+    ):
+        flags.add_argument(f"--{name}", type=parse_duration, metavar="DURATION", help=help)
+
+
+def _add_serving(flags: FlagParser) -> None:
+    flags.add_bool("--enable-server", default=None, help="serve the kubelet's API")  # type: ignore[arg-type]
+    flags.add_bool("--enable-debugging-handlers", default=None, help="let containers be entered, and logs read")  # type: ignore[arg-type]
+    flags.add_argument("--tls-cipher-suites", help="suites for TLS 1.2, separated by commas")
+    flags.add_argument("--tls-min-version", choices=tuple(VERSIONS), help="the oldest TLS that is agreed to")
+
+
 _FLAGS: dict[str, Setter] = {
-    "feature_gates": _gates,
-    "node_ip": _set("node_ips", lambda text: tuple(part.strip() for part in text.split(","))),
-    "cloud_provider": _set("external_cloud"),
-    "provider_id": _set("provider_id"),
-    "node_labels": _set("labels"),
+    "authentication_token_webhook_cache_ttl": setting("tokens_for"),
+    "authorization_webhook_cache_authorized_ttl": setting("allowed_for"),
+    "authorization_webhook_cache_unauthorized_ttl": setting("denied_for"),
+    "eviction_pressure_transition_period": setting("eviction_transition"),
+    "file_check_frequency": setting("file_check_frequency"),
+    "node_status_update_frequency": setting("status_update_frequency"),
+    "runtime_request_timeout": setting("runtime_timeout"),
+    "sync_frequency": setting("sync_frequency"),
+    "enable_server": setting("serve"),
+    "enable_debugging_handlers": setting("debugging"),
+    "tls_cipher_suites": setting("tls_ciphers", lambda text: ciphers(parse_words(text))),
+    "tls_min_version": setting("tls_versions"),
+    "pods_per_core": setting("pods_per_core"),
+    "node_status_max_images": setting("status_images"),
+    "maximum_dead_containers_per_container": setting("dead_containers"),
+    "max_open_files": setting("max_open_files"),
+    "oom_score_adj": setting("oom_score_adjust", oom_score),
+    "fail_swap_on": setting("fail_swap_on"),
+    "fail_cgroupv1": setting("fail_cgroup_v1"),
+    "feature_gates": set_gates,
+    "node_ip": setting("node_ips", lambda text: tuple(part.strip() for part in text.split(","))),
+    "cloud_provider": setting("external_cloud"),
+    "provider_id": setting("provider_id"),
+    "node_labels": setting("labels"),
     "register_with_taints": lambda config, text: setattr(config, "taints", parse_taints(text)),
-    "register_node": _set("register_node"),
-    "pod_manifest_path": _set("static_pod_path", _path),
-    "address": _set("address"),
-    "port": _set("port"),
-    "rotate_certificates": _set("rotate_certificates"),
-    "rotate_server_certificates": _set("server_tls_bootstrap"),
-    "healthz_bind_address": _set("healthz_address"),
-    "healthz_port": _set("healthz_port"),
-    "tls_cert_file": _set("tls_cert", _path),
-    "tls_private_key_file": _set("tls_key", _path),
-    "client_ca_file": _set("client_ca", _path),
-    "anonymous_auth": _set("anonymous"),
-    "authentication_token_webhook": _set("token_webhook"),
-    "authorization_mode": _set("authorization"),
-    "cluster_dns": _set("cluster_dns", lambda text: tuple(part.strip() for part in text.split(","))),
-    "cluster_domain": _set("cluster_domain"),
-    "resolv_conf": _set("resolver_file"),
-    "max_pods": _set("max_pods"),
-    "pod_cidr": _set("pod_cidr"),
-    "pod_max_pids": _set("pod_pids_limit"),
-    "cgroup_driver": _set("cgroup_driver"),
-    "cgroup_root": _set("cgroup_root"),
-    "cgroups_per_qos": _set("cgroups_per_qos"),
-    "cpu_cfs_quota": _set("cpu_cfs_quota"),
-    "seccomp_default": _set("seccomp_default"),
-    "allowed_unsafe_sysctls": _set("allowed_unsafe_sysctls", lambda text: tuple(text.split(","))),
-    "serialize_image_pulls": _set("serialize_image_pulls"),
-    "eviction_hard": _eviction,
-    "image_gc_high_threshold": _set("image_gc_high_percent"),
-    "image_gc_low_threshold": _set("image_gc_low_percent"),
-    "container_log_max_files": _set("container_log_max_files"),
-    "container_log_max_size": _set("container_log_max_size", value),
-    "system_reserved": _set("system_reserved"),
-    "kube_reserved": _set("kube_reserved"),
+    "register_node": setting("register_node"),
+    "pod_manifest_path": setting("static_pod_path", path_of),
+    "address": setting("address"),
+    "port": setting("port"),
+    "rotate_certificates": setting("rotate_certificates"),
+    "rotate_server_certificates": setting("server_tls_bootstrap"),
+    "healthz_bind_address": setting("healthz_address"),
+    "healthz_port": setting("healthz_port"),
+    "tls_cert_file": setting("tls_cert", path_of),
+    "tls_private_key_file": setting("tls_key", path_of),
+    "client_ca_file": setting("client_ca", path_of),
+    "anonymous_auth": setting("anonymous"),
+    "authentication_token_webhook": setting("token_webhook"),
+    "authorization_mode": setting("authorization"),
+    "cluster_dns": setting("cluster_dns", lambda text: tuple(part.strip() for part in text.split(","))),
+    "cluster_domain": setting("cluster_domain"),
+    "resolv_conf": setting("resolver_file"),
+    "max_pods": setting("max_pods"),
+    "pod_cidr": setting("pod_cidr"),
+    "pod_max_pids": setting("pod_pids_limit"),
+    "cgroup_driver": setting("cgroup_driver"),
+    "cgroup_root": setting("cgroup_root"),
+    "cgroups_per_qos": setting("cgroups_per_qos"),
+    "cpu_cfs_quota": setting("cpu_cfs_quota"),
+    "seccomp_default": setting("seccomp_default"),
+    "allowed_unsafe_sysctls": setting("allowed_unsafe_sysctls", lambda text: tuple(text.split(","))),
+    "serialize_image_pulls": setting("serialize_image_pulls"),
+    "eviction_hard": set_eviction,
+    "image_gc_high_threshold": setting("image_gc_high_percent"),
+    "image_gc_low_threshold": setting("image_gc_low_percent"),
+    "container_log_max_files": setting("container_log_max_files"),
+    "container_log_max_size": setting("container_log_max_size", value),
+    "system_reserved": setting("system_reserved"),
+    "kube_reserved": setting("kube_reserved"),
     "cpu_manager_policy": FIELDS["cpuManagerPolicy"],
     "cpu_manager_policy_options": FIELDS["cpuManagerPolicyOptions"],
     "reserved_cpus": FIELDS["reservedSystemCPUs"],
@@ -380,9 +250,9 @@ _FLAGS: dict[str, Setter] = {
     "topology_manager_policy": FIELDS["topologyManagerPolicy"],
     "topology_manager_policy_options": FIELDS["topologyManagerPolicyOptions"],
     "topology_manager_scope": FIELDS["topologyManagerScope"],
-    "minimum_image_ttl_duration": _set("image_minimum_age"),
-    "kube_api_qps": _set("api_qps"),
-    "kube_api_burst": _set("api_burst"),
+    "minimum_image_ttl_duration": setting("image_minimum_age"),
+    "kube_api_qps": setting("api_qps"),
+    "kube_api_burst": setting("api_burst"),
 }
 
 
@@ -403,6 +273,7 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
     config = KubeletConfig(given.hostname_override or default_node_name(), Path(given.root_dir))
     config.eviction_hard = dict(EVICTION_HARD)
     config.healthz_port = HEALTHZ_PORT
+    config.fail_swap_on, config.max_open_files, config.oom_score_adjust = True, MAX_OPEN_FILES, OOM_SCORE
     config.cert_dir = Path(given.cert_dir or config.root / "pki")
     endpoint = ""
     if given.config:
@@ -413,11 +284,17 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
                 setter(config, value)
             except ValueError as error:
                 raise CannotStart(f"--{name.replace('_', '-')}: {error}") from error
+    if given.image_service_endpoint:
+        config.image_socket = _socket("--image-service-endpoint", given.image_service_endpoint)
     endpoint = given.container_runtime_endpoint or endpoint or "unix:///run/containerd/containerd.sock"
-    if not endpoint.startswith(("unix://", "/")):
-        raise CannotStart(f"--container-runtime-endpoint {endpoint} is not a Unix socket")
-    config.runtime_socket = endpoint.removeprefix("unix://")
+    config.runtime_socket = _socket("--container-runtime-endpoint", endpoint)
     return config, config.runtime_socket
+
+
+def _socket(flag: str, endpoint: str) -> str:
+    if not endpoint.startswith(("unix://", "/")):
+        raise CannotStart(f"{flag} {endpoint} is not a Unix socket")
+    return endpoint.removeprefix("unix://")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -430,6 +307,7 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
     config.flags = parser().values(flags)
     if os.geteuid() != 0:
         raise CannotStart("the kubelet must be run as root, as it mounts volumes and manages cgroups")
+    prepare(config)
     bootstrap = Path(flags.bootstrap_kubeconfig) if flags.bootstrap_kubeconfig else None
     return run(config, socket, Path(flags.kubeconfig), bootstrap=bootstrap)
 
@@ -455,8 +333,11 @@ async def run(
         await ensure_client(bootstrap=bootstrap, kubeconfig=kubeconfig, folder=folder, node_name=name)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(connected(kubeconfig, "kubelet", _client_options(config)))
-        runtime = CRIClient(socket)
+        runtime = images = CRIClient(socket, config.runtime_timeout)
         stack.push_async_callback(runtime.close)
+        if config.image_socket not in ("", socket):
+            images = CRIClient(config.image_socket, config.runtime_timeout)
+            stack.push_async_callback(images.close)
         if config.rotate_certificates:
             from tiphys.kubelet.certificates.client import keep_renewed
 
@@ -469,7 +350,7 @@ async def run(
                 config=config,
                 client=client,
                 runtime=runtime,
-                images=runtime,
+                images=images,
                 clock=clock,
                 collectors=(runtime.operations,),
             )

@@ -15,6 +15,7 @@ from tiphys.kubelet.quantities import exact
 from tiphys.kubelet.shutdown.groups import Period
 from tiphys.runtime.logs import LogSettings
 
+LEASE_SECONDS = 40
 SYSTEMD_RESOLVER = Path("/run/systemd/resolve/resolv.conf")
 
 
@@ -38,6 +39,20 @@ class KubeletConfig:
     labels: dict[str, str] = field(default_factory=dict)
     taints: list[dict[str, Any]] = field(default_factory=list)
     register_node: bool = True
+    status_update_frequency: float = 10.0
+    """Seconds between two looks at what the Node says."""
+    status_report_frequency: float = 300.0
+    """A status that says nothing new is sent after so long."""
+    lease_seconds: int = LEASE_SECONDS
+    """How long the node's Lease counts; it is renewed four times as often."""
+    status_images: int = 50
+    """So many images are listed in the Node's status, the largest; -1 for all."""
+    sync_frequency: float = 60.0
+    """A pod of which nothing is heard is looked at again after so long, or half as long again."""
+    file_check_frequency: float = 20.0
+    """The folder of static pods is read again after so long though nothing is heard of it."""
+    runtime_timeout: float = 120.0
+    """Seconds that the runtime may take to answer, beside what it waits for."""
     static_pod_path: Path | None = None
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
@@ -45,6 +60,8 @@ class KubeletConfig:
     log_root: str = "/var/log/pods"
     container_log_links: str = "/var/log/containers"
     max_pods: int = 110
+    pods_per_core: int = 0
+    """How many of them there may be for each processor; 0 for any number."""
     pod_pids_limit: int = -1
     """Processes and threads that one pod may have; -1: as many as the node has room for."""
     pod_cidr: str = ""
@@ -73,6 +90,10 @@ class KubeletConfig:
     eviction_hard: dict[str, str] = field(default_factory=lambda: {"memory.available": "100Mi"})
     """Thresholds that end pods. The command's default watches the disk too, as upstream's; a cluster on a developer's
     machine does not, as a disk that is nearly full is nothing unusual there."""
+    eviction_transition: float = 300.0
+    """Seconds that a node stays under pressure after a threshold was last crossed: no eviction in cycles."""
+    dead_containers: int = 1
+    """Dead runs of each container that are kept, for `kubectl logs --previous`."""
     image_gc_high_percent: int = 85
     image_gc_low_percent: int = 80
     image_minimum_age: float = 120.0
@@ -87,6 +108,17 @@ class KubeletConfig:
     port: int = 10250
     """Port of the kubelet's server; 0 for any free one."""
     serve: bool = True
+    debugging: bool = True
+    """Whether containers can be entered, and logs read, by the kubelet's server."""
+    profiling: bool = True
+    """Whether it serves ``/debug/pprof/``."""
+    tokens_for: float = 120.0
+    """How long the API server's word counts on a token, on what is allowed, and on what is not; in seconds."""
+    allowed_for: float = 300.0
+    denied_for: float = 30.0
+    tls_versions: str = "VersionTLS12"
+    tls_ciphers: tuple[str, ...] = ()
+    """Suites of TLS 1.2; empty for those that are common."""
     healthz_address: str = "127.0.0.1"
     healthz_port: int = 0
     """Port of the health page for the node's own; 0 for none. The command's default is upstream's."""
@@ -104,6 +136,16 @@ class KubeletConfig:
     token_webhook: bool = True
     authorization: str = "Webhook"
     """``Webhook`` asks the API server, ``AlwaysAllow`` lets every known caller do everything."""
+    fail_swap_on: bool = False
+    """Whether a machine that swaps is refused. The command's default is upstream's."""
+    fail_cgroup_v1: bool = False
+    """Whether a machine with version 1 of control groups is refused."""
+    max_open_files: int = 0
+    """How many files the kubelet may have open; 0: as many as it was started with. The command's default is
+    upstream's."""
+    oom_score_adjust: int | None = None
+    """How gladly the kernel ends this process when memory runs out; None leaves it. The command's default is
+    upstream's."""
     memory_volumes: bool = True
     logging: LogSettings = field(default_factory=LogSettings)
     api_qps: float | None = None
@@ -111,8 +153,14 @@ class KubeletConfig:
     """Requests a second to the API server, and how many at once; without the first nothing makes them wait."""
     flags: Mapping[str, object] = field(default_factory=dict)
     """What ``/flagz`` shows."""
+    image_socket: str = ""
+    """The path of the image service's socket; empty: the runtime has it."""
     runtime_socket: str = ""
     """The path of the runtime's socket, for figures of its process; empty: none is known."""
+
+    def pods_on(self, processors: int) -> int:
+        """How many pods the node takes."""
+        return min(self.max_pods, self.pods_per_core * processors) if self.pods_per_core else self.max_pods
 
     @property
     def reserved(self) -> dict[str, str]:

@@ -37,7 +37,7 @@ from tiphys.kubelet.dra.drivers import Drivers
 from tiphys.kubelet.dra.health import HealthMonitor
 from tiphys.kubelet.dra.manager import SWEEP_PERIOD, ClaimManager
 from tiphys.kubelet.figures import KubeletFigures
-from tiphys.kubelet.node.agent import NodeAgent
+from tiphys.kubelet.node.agent import NodeAgent, Periods
 from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.node.eviction import EvictionManager, read_signals
 from tiphys.kubelet.node.gc import ContainerGC, ImageGC
@@ -93,6 +93,7 @@ from tiphys.runtime.component import Ready, whenever
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
 from tiphys.runtime.vectors import Collector
 from tiphys.wire.server import serve
+from tiphys.wire.tls.ciphers import VERSIONS, openssl_list
 from tiphys.wire.tls.contexts import ServerContext, TLSPolicy, keep_renewed, server_context
 
 GROWTH_PERIOD = 15.0
@@ -181,6 +182,7 @@ class Kubelet:
             taints=config.taints,
             transition=self._reporter.transition,
             event=self._reporter.event,
+            periods=Periods(config.status_update_frequency, config.status_report_frequency, config.lease_seconds),
         )
         self.pods = Informer(client, PODS, clock, field_selector=f"spec.nodeName={config.node_name}", rng=self._rng)
         self.services = Informer(client, SERVICES, clock, rng=self._rng)
@@ -341,6 +343,7 @@ class Kubelet:
             assigner=self._assigner,
             claims=self.claims,
             rng=self._rng,
+            resync=config.sync_frequency,
         )
         self.workers = PodWorkers(
             syncer=self._sync, clock=clock, runner=runner, finished=self._finished, figures=self.figures
@@ -386,7 +389,7 @@ class Kubelet:
         self.pleg = PodLifecycle(
             runtime=self.runtime, clock=clock, runner=runner, changed=self._poke, figures=self.figures
         )
-        container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links)
+        container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links, config.dead_containers)
         high, low = config.image_gc_high_percent, config.image_gc_low_percent
         report = self._reporter.event
         image_gc = ImageGC(
@@ -425,6 +428,7 @@ class Kubelet:
             clock=clock,
             changed=self.health.changed.set,
             storage=self.storage,
+            transition=config.eviction_transition,
         )
         self._housekeeping = Housekeeping(
             runtime=self.runtime,
@@ -511,7 +515,9 @@ class Kubelet:
     def _follow_static_pods(self) -> None:
         folder, config = self.config.static_pod_path, self.config
         if folder is not None:
-            static = StaticPods(folder, config.node_name, self.clock, self._static.changed)
+            static = StaticPods(
+                folder, config.node_name, self.clock, self._static.changed, period=config.file_check_frequency
+            )
             self._runner.supervise(static.run, "static pods")
 
     async def _register(self) -> None:
@@ -563,7 +569,8 @@ class Kubelet:
 
     def _serving_context(self) -> ServerContext | None:
         """With the certificate that is given, asked of the cluster, or signed by the kubelet itself; kept renewed."""
-        config, authority, policy = self.config, self.config.client_ca, TLSPolicy(asks=True)
+        config, authority = self.config, self.config.client_ca
+        policy = TLSPolicy(VERSIONS[config.tls_versions], openssl_list(config.tls_ciphers), asks=True)
         if config.server_tls_bootstrap and config.cert_dir is not None:
             from tiphys.kubelet.certificates.serving import ServingCertificate
 

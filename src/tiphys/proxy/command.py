@@ -18,18 +18,35 @@ from tiphys.client.rest import Client
 from tiphys.client.throttle import RequestRate
 from tiphys.proxy.config import ProxyConfig
 from tiphys.proxy.configfile import make_config, parse
-from tiphys.proxy.host import adjust_oom_score
 from tiphys.proxy.kubeproxy import KubeProxy, cleanup_node
 from tiphys.runtime.clock import Clock, SystemClock
 from tiphys.runtime.component import ConfigError, Ready, launch, log_as_file_says, read_file, whenever
 from tiphys.runtime.flags import FlagParser
 from tiphys.runtime.logs import LogSettings, read_settings
+from tiphys.runtime.system.oomscore import adjust_oom_score
 from tiphys.runtime.tasks import Loop, Runner
 
 _LIMITS = RequestRate(5, 10)
 """Upstream's defaults of requests a second, and at once."""
 _SAME = {"kube-api-content-type": ("application/json", "")}
 """What flags that steer nothing may say beside upstream's default."""
+_WHY = {
+    "config-sync-period": "nothing is read again in turns",
+    "init-only": "what needs rights is done by the process that makes the rules",
+} | dict.fromkeys(
+    (
+        "ipvs-exclude-cidrs",
+        "ipvs-min-sync-period",
+        "ipvs-scheduler",
+        "ipvs-strict-arp",
+        "ipvs-sync-period",
+        "ipvs-tcp-timeout",
+        "ipvs-tcpfin-timeout",
+        "ipvs-udp-timeout",
+    ),
+    "there is no mode ipvs, which is deprecated",
+)
+"""Why flags steer nothing."""
 
 FIELD_OF_FLAG = {
     "bind_address": "bindAddress",
@@ -42,6 +59,7 @@ FIELD_OF_FLAG = {
     "nodeport_addresses": "nodePortAddresses",
     "hostname_override": "hostnameOverride",
     "oom_score_adj": "oomScoreAdj",
+    "profiling": "enableProfiling",
 }
 """Flags that say what a field of the configuration file says."""
 
@@ -52,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> FlagParser:
     """The parser of kube-proxy's flags."""
-    parser = FlagParser("kube-proxy", "Carries packets for services to their endpoints.", same=_SAME)
+    parser = FlagParser("kube-proxy", "Carries packets for services to their endpoints.", same=_SAME, why=_WHY)
     parser.add_feature_gates()
     add = parser.add_argument
     add("--config", type=Path, help="a KubeProxyConfiguration; flags that it covers are then not looked at")
@@ -84,6 +102,7 @@ def parser() -> FlagParser:
     add("--conntrack-udp-timeout-stream", default="0", help="0 leaves it")
     parser.add_bool("--conntrack-tcp-be-liberal", default=False, help="do not mark packets out of the window invalid")
     add("--oom-score-adj", type=int, help="of this process, -1000 to 1000; without it, as it was started")
+    parser.add_bool("--profiling", default=False, help="serve /debug/pprof/ beside the metrics")
     parser.add_bool("--cleanup", default=False, help="remove every rule that was made on this node, and end")
     parser.add_verbosity()
     return parser

@@ -37,6 +37,8 @@ class ProxyConfig:
     affordable where upstream takes 1 s, and a pod that is gone gets no packets that much sooner."""
     healthz_address: str = "127.0.0.1:10256"
     metrics_address: str = "127.0.0.1:10249"
+    profiling: bool = False
+    """Whether ``/debug/pprof/`` is served there, to everybody who reaches it, as the metrics are."""
     bind_address_hard_fail: bool = False
     oom_score_adjust: int | None = None
     """None: as the process was started."""

@@ -65,6 +65,7 @@ def make_config(given: Object, hostname: str) -> ProxyConfig:
         min_sync_period=rules.seconds("minSyncPeriod", "0s") or 0.1,
         healthz_address=_listener(fields.take("healthzBindAddress", "127.0.0.1:10256"), 10256),
         metrics_address=_listener(fields.take("metricsBindAddress", "127.0.0.1:10249"), 10249),
+        profiling=fields.take("enableProfiling", default=False),
         bind_address_hard_fail=fields.take("bindAddressHardFail", default=False),
         oom_score_adjust=fields.number("oomScoreAdj", None, -1000, 1000),
         conntrack=ConntrackSettings(

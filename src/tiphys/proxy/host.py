@@ -57,14 +57,6 @@ class Sysctls:
         return True
 
 
-def adjust_oom_score(score: int, file: Path = Path("/proc/self/oom_score_adj")) -> None:
-    """Say how gladly the kernel kills this process when memory runs out; to be spared more takes a right."""
-    try:
-        file.write_text(str(score))
-    except OSError as error:
-        log.warning("cannot set the OOM score adjustment to %d: %s", score, error.strerror)
-
-
 def allow_forwarding(sysctls: Sysctls, families: Iterable[str]) -> None:
     """Let packets pass from one interface to another.
 

@@ -24,6 +24,7 @@ from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVI
 from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.controlkit.serving.pages import describe
+from tiphys.controlkit.serving.pprof import profiled
 from tiphys.proxy import conntrack, forward_policy, host, libnftables, modes, nft, nodeports, service_route
 from tiphys.proxy.backend import ProxyBackend
 from tiphys.proxy.config import ProxyConfig
@@ -42,6 +43,7 @@ from tiphys.runtime.metrics import Registry
 from tiphys.runtime.system import hosttools
 from tiphys.runtime.system.hosttools import CommandError, Run
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner
+from tiphys.wire.http import Handler
 from tiphys.wire.server import Server, serve
 
 log = logging.getLogger(__name__)
@@ -406,13 +408,10 @@ class KubeProxy:
         config, self._registry = self._config, Registry()
         self._registry.register(self._client.calls)
         shown = {"kubeproxy.config.k8s.io": describe(config)}
-        wanted = (
+        metrics: Handler = metrics_pages(self._registry, mode, self._clock, config.flags, shown)
+        wanted: tuple[tuple[str, str, Handler], ...] = (
             ("FailedToStartProxierHealthcheck", config.healthz_address, HealthHandler(self.health, self._registry)),
-            (
-                "FailedToStartMetricServer",
-                config.metrics_address,
-                metrics_pages(self._registry, mode, self._clock, config.flags, shown),
-            ),
+            ("FailedToStartMetricServer", config.metrics_address, profiled(metrics) if config.profiling else metrics),
         )
         servers = []
         for failed, address, handler in wanted:

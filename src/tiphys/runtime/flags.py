@@ -92,7 +92,7 @@ class FlagParser(argparse.ArgumentParser):
 
     def why(self, name: str) -> str:
         """Why an idle flag steers nothing, if that is said."""
-        return self._why.get(name, "")
+        return self._why.get(name) or upstream.WHY.get(name, "")
 
     def values(self, flags: argparse.Namespace) -> dict[str, Any]:
         """Every flag with its value, by name with underscores: those of upstream that steer nothing, too."""

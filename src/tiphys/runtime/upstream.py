@@ -98,3 +98,25 @@ _READERS: Mapping[str, Callable[[str], object]] = {
 }
 BOOLEAN_KINDS = frozenset({"bool", "RuntimeDefault"})
 """Types whose flags may stand without a value, which then is true."""
+
+
+ONE_VERSION = "one version is served, that of Kubernetes v1.36"
+_AT_ONCE = "logs are written at once, to standard error"
+WHY: Mapping[str, str] = {
+    "boot-id-file": "the number of this boot is read from that file",
+    "contention-profiling": "there are no locks whose holders could be shown",
+    "emulated-version": ONE_VERSION,
+    "kube-api-content-type": "requests and answers are JSON",
+    "log-json-info-buffer-size": _AT_ONCE,
+    "log-json-split-stream": _AT_ONCE,
+    "log-text-info-buffer-size": _AT_ONCE,
+    "log-text-split-stream": _AT_ONCE,
+    "machine-id-file": "the machine's id is read from these files",
+    "min-compatibility-version": ONE_VERSION,
+    "min-resync-period": "what changes is heard of by watches, and nothing is looked at again for want of them",
+    "show-hidden-metrics-for-version": "no metric is hidden",
+    "tls-curve-preferences": "the curves are those of OpenSSL, in its order",
+    "unsupported-kube-api-over-localhost": "the API server is the one that the kubeconfig names",
+    "write-config-to": "the configuration in use is shown by /configz",
+}
+"""Why flags steer nothing, of those that several components have."""

@@ -17,13 +17,13 @@ from tiphys.controlkit.elected import launch_elected
 from tiphys.controlkit.serving import settings
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.component import ConfigError, Ready, read_file, whenever
-from tiphys.runtime.flags import FlagParser
+from tiphys.runtime.flags import FlagParser, parse_duration
 from tiphys.scheduler import configfile
 from tiphys.scheduler.config import SchedulerConfig
 from tiphys.scheduler.configfile import LIMITS
 from tiphys.scheduler.scheduler import Scheduler
 
-_SAME = {"kube-api-content-type": ("application/json", ""), "profiling": ("false",)}
+_SAME = {"contention-profiling": ("false",), "kube-api-content-type": ("application/json", "")}
 """What flags that steer nothing may say beside upstream's default."""
 
 
@@ -40,6 +40,8 @@ def parser() -> FlagParser:
     add("--config", type=Path, help="a KubeSchedulerConfiguration; flags that it covers are then not looked at")
     add("--kubeconfig", default="", help="how to reach the API server")
     options.add_flags(parser, LIMITS)
+    add("--pod-max-in-unschedulable-pods-duration", type=parse_duration, default=300.0, metavar="DURATION",
+        help="a pod that found no node is tried again after so long")  # fmt: skip
     settings.add_flags(parser, 10259, tolerate_lookup_failure=True)
     leaderflags.add_flags(parser, "kube-scheduler")
     parser.add_verbosity()
@@ -54,12 +56,15 @@ def _configuration(flags: argparse.Namespace, flags_parser: FlagParser) -> tuple
         config, kubeconfig = configfile.parse(read_file(flags.config), str(flags.config))
     else:
         client = options.from_flags(flags, LIMITS)
-        config = replace(config, leader_election=leaderflags.leader_election(flags), client=client)
+        election = leaderflags.leader_election(flags)
+        config = replace(config, leader_election=election, client=client, profiling=flags.profiling)
     if flags.master:
         config = replace(config, client=replace(config.client, server=flags.master))
     if not (kubeconfig or flags.kubeconfig):
         raise ConfigError("--kubeconfig is needed, or clientConnection.kubeconfig in the file that --config names")
-    config = replace(config, serving=settings.port_settings(flags, flags_parser))
+    config = replace(config, leftover_after=flags.pod_max_in_unschedulable_pods_duration)
+    if (serving := settings.port_settings(flags, flags_parser)) is not None:
+        config = replace(config, serving=replace(serving, profiling=config.profiling))
     return config, Path(kubeconfig or flags.kubeconfig)
 
 

@@ -45,6 +45,10 @@ class SchedulerConfig:
     """None: this is the only scheduler."""
     serving: PortSettings | None = None
     """Where health, metrics and pages are served; None: nowhere."""
+    leftover_after: float = 300.0
+    """A pod that found no node is tried again after so long, though nothing has changed."""
+    profiling: bool = True
+    """Whether ``serving`` has the pages of ``pprof``."""
     client: ClientOptions = field(default_factory=ClientOptions)
     """What is said about the client beside the kubeconfig."""
     concurrent_bindings: int = 256

@@ -26,7 +26,6 @@ _IGNORED_DEFAULTS: Mapping[str, Any] = {
     "parallelism": None,
     "percentageOfNodesToScore": None,
     "delayCacheUntilActive": False,
-    "enableProfiling": None,
     "enableContentionProfiling": None,
 }
 """Fields that make no difference here: every node is scored, in one process without threads. Others' values are refused
@@ -37,7 +36,7 @@ def parse(text: str | bytes, source: str) -> tuple[SchedulerConfig, str]:
     """The configuration and the kubeconfig that it names (or an empty string). Raises ``ConfigError``."""
     document = parse_document(text, source, "KubeSchedulerConfiguration", VERSION)
     known = {"profiles", "leaderElection", "clientConnection", "podInitialBackoffSeconds"}
-    known |= {"podMaxBackoffSeconds", *_IGNORED_DEFAULTS}
+    known |= {"podMaxBackoffSeconds", "enableProfiling", *_IGNORED_DEFAULTS}
     _refuse(document, known, source)
     for name, only in _IGNORED_DEFAULTS.items():
         if only is not None and document.get(name, only) != only:
@@ -55,6 +54,7 @@ def parse(text: str | bytes, source: str) -> tuple[SchedulerConfig, str]:
         float(document.get("podMaxBackoffSeconds") or 10),
         leader_election(document.get("leaderElection") or {}, source),
         client=from_fields(client, LIMITS, source),
+        profiling=document.get("enableProfiling") is not False,
     )
     return config, client.get("kubeconfig") or ""
 

@@ -61,11 +61,12 @@ class SchedulingQueue:
         *,
         initial_backoff: float = 1.0,
         max_backoff: float = 10.0,
+        leftover_after: float = LEFTOVER_AFTER,
     ) -> None:
         self._key = key
         self._pre_enqueue = pre_enqueue
         self._registrations = {name: tuple(hooks) for name, hooks in registrations.items()}
-        self._initial, self._max = initial_backoff, max_backoff
+        self._initial, self._max, self._leftover_after = initial_backoff, max_backoff, leftover_after
         self._entries: dict[str, _Entry] = {}
         self._unschedulable: dict[str, QueuedPod] = {}
         self._active, self._backoff = _Heap(), _Heap()
@@ -232,7 +233,7 @@ class SchedulingQueue:
         leftover = [
             queued
             for queued in self._unschedulable.values()
-            if now - queued.timestamp > LEFTOVER_AFTER and not queued.gated_by
+            if now - queued.timestamp > self._leftover_after and not queued.gated_by
         ]
         for queued in leftover:
             self._retry(queued, now)

@@ -119,6 +119,7 @@ class Scheduler:
             registrations,
             initial_backoff=self._config.initial_backoff,
             max_backoff=self._config.max_backoff,
+            leftover_after=self._config.leftover_after,
         )
 
     def _make_informers(self) -> dict[ResourcePath, Informer]:

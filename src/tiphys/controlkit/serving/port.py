@@ -17,12 +17,13 @@ from tiphys.client.errors import ApiError
 from tiphys.client.kubeconfig import client_from_file
 from tiphys.client.rest import Client
 from tiphys.controlkit.serving.gate import PortGate
+from tiphys.controlkit.serving.pprof import profiled
 from tiphys.controlkit.serving.settings import Delegation, PortSettings
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import CannotStart
 from tiphys.runtime.tasks import Runner
 from tiphys.wire.http import Handler
-from tiphys.wire.server import Limits, Server, serve
+from tiphys.wire.server import Limits, Server, reserve, serve
 from tiphys.wire.tls.contexts import Pem, ServerContext, server_context
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,10 @@ async def open_port(serving: PortSettings | None, pages: Handler, clock: Clock) 
         tokens = None if asked is None else TokenReviews(asked, clock, delegation.tokens_for)
         reviews = None if judge is None else AccessReviews(judge, clock, delegation.allowed_for, delegation.denied_for)
         access = DelegatedAccess(trust, tokens, reviews)
-        gate = PortGate(pages, access, delegation.always_allowed)
+        gate = PortGate(profiled(pages) if serving.profiling else pages, access, delegation.always_allowed)
         limits = Limits(streams=serving.streams) if serving.streams else Limits()
-        server = await serve(gate, serving.host, serving.port, tls=tls, limits=limits)
+        sock = reserve(serving.host, serving.port, shared=True) if serving.shares_port else None
+        server = await serve(gate, serving.host, serving.port, tls=tls, limits=limits, sock=sock)
         stack.push_async_callback(server.close, grace=0.5)
         runner = await stack.enter_async_context(Runner(clock, f"port of {serving.name} "))
         runner.supervise(

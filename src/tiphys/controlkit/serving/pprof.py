@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from tiphys.wire.http import Request, Response
+from tiphys.wire.http import Handler, Request, Response
 
 PREFIX = "/debug/pprof/"
 _SECONDS = 30.0
@@ -22,6 +22,16 @@ _INDEX = """<html><head><title>/debug/pprof/</title></head><body>
 <tr><td><a href='cmdline'>cmdline</a></td><td>the command line of the process</td></tr>
 </table></body></html>
 """
+
+
+def profiled(pages: Handler) -> Handler:
+    """A component's pages, and its profiles beside them."""
+    profiles = Profiling()
+
+    async def handle(request: Request) -> Response:
+        return await (profiles if request.path.startswith(PREFIX) else pages)(request)
+
+    return handle
 
 
 class Profiling:

@@ -73,6 +73,10 @@ class PortSettings:
     more: tuple[KeyPair, ...] = ()
     policy: TLSPolicy = field(default_factory=lambda: TLSPolicy(asks=True))
     streams: int = 0
+    shares_port: bool = False
+    """Whether others may listen on the same port."""
+    profiling: bool = True
+    """Whether ``/debug/pprof/`` is served, to those whom the authorizer lets."""
     delegation: Delegation = field(default_factory=Delegation)
     flags: Mapping[str, object] = field(default_factory=dict)
     """What ``/flagz`` shows."""
@@ -91,6 +95,11 @@ def add_flags(parser: FlagParser, port: int, *, tolerate_lookup_failure: bool) -
     add("--tls-cipher-suites", default="", help="suites for TLS 1.2, separated by commas")
     parser.add_bool("--disable-http2-serving", default=False, help="serve HTTP/1.1 only")
     add("--http2-max-streams-per-connection", type=int, default=0, help="requests at a time on one connection; 0: 250")
+    parser.add_bool("--profiling", default=True, help="serve /debug/pprof/")
+    parser.add_bool("--permit-port-sharing", default=False, help="listen with SO_REUSEPORT, beside others")
+    parser.add_bool(
+        "--permit-address-sharing", default=False, help="listen with SO_REUSEADDR; as upstream's, it always does"
+    )
     add("--authentication-kubeconfig", type=Path, help="how to ask about tokens and client certificates")
     parser.add_bool("--authentication-skip-lookup", default=False, help="look for no authority in the cluster")
     parser.add_bool(
@@ -133,6 +142,8 @@ def port_settings(flags: argparse.Namespace, parser: FlagParser) -> PortSettings
             VERSIONS[flags.tls_min_version], ciphers, HTTP1 if flags.disable_http2_serving else HTTP2_AND_1, asks=True
         ),
         streams=flags.http2_max_streams_per_connection,
+        shares_port=flags.permit_port_sharing,
+        profiling=flags.profiling,
         delegation=Delegation(
             authentication=flags.authentication_kubeconfig,
             authorization=flags.authorization_kubeconfig,

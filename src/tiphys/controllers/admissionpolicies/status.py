@@ -39,7 +39,11 @@ class PolicyStatusController:
     def __init__(self, context: ControllerContext) -> None:
         self._client = context.client
         self._policies = context.informers.informer(VALIDATING_ADMISSION_POLICIES)
-        self._controller = context.controller("validatingadmissionpolicy_status", self.reconcile, workers=5)
+        self._controller = context.controller(
+            "validatingadmissionpolicy_status",
+            self.reconcile,
+            workers=context.config.concurrent_validating_admission_policy_status_syncs,
+        )
         self._controller.watches(self._policies)
 
     async def run(self) -> None:

@@ -245,8 +245,9 @@ class EndpointsController:
             workers=context.config.concurrent_endpoint_syncs,
             max_retries=MAX_RETRIES,
         )
+        period = context.config.endpoint_updates_batch_period
         self._controller.watches(self._services)
-        self._controller.handles(self._pods, common.PodsOfServices(self._services, self._controller.queue))
+        self._controller.handles(self._pods, common.PodsOfServices(self._services, self._controller.queue, period))
         self._controller.handles(self._endpoints, _Leftovers(self._controller.queue))
 
     async def run(self) -> None:

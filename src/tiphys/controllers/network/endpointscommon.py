@@ -122,10 +122,11 @@ class TriggerTimes:
 
 
 class PodsOfServices:
-    """A handler of pod events: enqueues the services whose endpoints a pod's change may concern."""
+    """A handler of pod events: enqueues, ``period`` seconds later, the services whose endpoints a pod's change may
+    concern, so that changes that come close together are done in one go."""
 
-    def __init__(self, services: Informer, queue: WorkQueue[str]) -> None:
-        self._services, self._queue = services, queue
+    def __init__(self, services: Informer, queue: WorkQueue[str], period: float = 0.0) -> None:
+        self._services, self._queue, self._period = services, queue, period
 
     def added(self, pod: Object, *, initial: bool) -> None:
         self._enqueue(self._matching(pod))
@@ -143,7 +144,7 @@ class PodsOfServices:
 
     def _enqueue(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self._queue.add(key)
+            self._queue.add_after(key, self._period)
 
     def _matching(self, pod: Object) -> list[str]:
         labels = labels_of(pod)

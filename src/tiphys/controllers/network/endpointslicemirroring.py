@@ -208,9 +208,14 @@ class EndpointSliceMirroringController:
         self._tracker = SliceTracker()
         limiter: RateLimiter[str] = RateLimiter(context.clock, base=1.0, maximum=100.0)
         self._controller = context.controller(
-            "endpoint_slice_mirroring", self.reconcile, workers=5, max_retries=MAX_RETRIES, limiter=limiter
+            "endpoint_slice_mirroring",
+            self.reconcile,
+            workers=context.config.mirroring_concurrent_service_endpoint_syncs,
+            max_retries=MAX_RETRIES,
+            limiter=limiter,
         )
-        queue = self._controller.queue
+        self._per_subset = context.config.mirroring_max_endpoints_per_subset
+        self._period = context.config.mirroring_endpoint_slice_updates_batch_period
         self._controller.watches(self._endpoints)
         self._controller.handles(
             self._services,
@@ -225,7 +230,7 @@ class EndpointSliceMirroringController:
             self._slices,
             Callbacks(
                 added=seen,
-                updated=lambda old, new: seen(new) if _is_ours(old) == _is_ours(new) else queue.add(service_key(new)),
+                updated=lambda old, new: seen(new) if _is_ours(old) == _is_ours(new) else self._enqueue_slice(new),
                 deleted=self._slice_gone,
             ),
         )
@@ -243,11 +248,14 @@ class EndpointSliceMirroringController:
 
     def _slice_seen(self, endpoint_slice: Object) -> None:
         if _is_ours(endpoint_slice) and self._tracker.is_news(endpoint_slice):
-            self._controller.queue.add(service_key(endpoint_slice))
+            self._enqueue_slice(endpoint_slice)
 
     def _slice_gone(self, endpoint_slice: Object) -> None:
         if _is_ours(endpoint_slice) and not self._tracker.deletion_was_ours(endpoint_slice):
-            self._controller.queue.add(service_key(endpoint_slice))
+            self._enqueue_slice(endpoint_slice)
+
+    def _enqueue_slice(self, endpoint_slice: Object) -> None:
+        self._controller.queue.add_after(service_key(endpoint_slice), self._period)
 
     async def reconcile(self, key: str) -> Result | None:
         """Mirror an Endpoints object of a Service without a selector, or delete the mirrored slices."""
@@ -269,7 +277,7 @@ class EndpointSliceMirroringController:
             return None
         if self._tracker.is_stale(key, slices):
             return Result(retry=True)
-        planned = plan(endpoints, slices)
+        planned = plan(endpoints, slices, self._per_subset)
         self._warn(endpoints, planned)
         await self._carry_out(endpoints, planned)
         return None
@@ -280,7 +288,7 @@ class EndpointSliceMirroringController:
             self._recorder.event(endpoints, "Warning", "InvalidIPAddress", message)
         if planned.skipped > planned.invalid:
             message = (
-                f"A max of {MAX_PER_SUBSET} addresses can be mirrored to EndpointSlices per Endpoints subset. "
+                f"A max of {self._per_subset} addresses can be mirrored to EndpointSlices per Endpoints subset. "
                 f"{planned.skipped} addresses were skipped"
             )
             self._recorder.event(endpoints, "Warning", "TooManyAddressesToMirror", message)

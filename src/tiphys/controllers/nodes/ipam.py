@@ -87,8 +87,8 @@ class NodeIPAMController:
         self._client = context.client
         self._recorder = context.recorder.named("cidrAllocator")
         self._sets = [
-            self._make_set(cidr, config.node_cidr_mask_size_ipv4, config.node_cidr_mask_size_ipv6)
-            for cidr in config.cluster_cidrs
+            CIDRSet(network, config.node_cidr_mask_sizes[network.version])
+            for network in map(ipaddress.ip_network, config.cluster_cidrs)
         ]
         for cidr in config.service_cluster_ip_ranges:
             for taken in self._sets:
@@ -98,11 +98,6 @@ class NodeIPAMController:
         self._controller = context.controller("cidrallocator_node", self.reconcile)
         self._controller.watches(self._nodes)
         self._controller.handles(self._nodes, Callbacks(added=self._occupy, deleted=self._release))
-
-    @staticmethod
-    def _make_set(cidr: str, ipv4: int, ipv6: int) -> CIDRSet:
-        network = ipaddress.ip_network(cidr)
-        return CIDRSet(network, ipv4 if network.version == 4 else ipv6)
 
     async def run(self) -> None:
         await self._controller.run()

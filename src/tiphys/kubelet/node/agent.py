@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from tiphys.api.cloudnodes import PROVIDED_NODE_IP
 from tiphys.api.meta.objects import annotations_of
@@ -29,10 +30,17 @@ from tiphys.runtime.clock import Clock, backoff
 log = logging.getLogger(__name__)
 
 LEASE_NAMESPACE = "kube-node-lease"
-LEASE_DURATION = 40
-LEASE_RENEWAL = 10.0
-STATUS_PERIOD = 10.0
-REPORT_PERIOD = 300.0
+RENEWALS = 4
+"""How often a lease is renewed while one renewal counts."""
+
+
+class Periods(NamedTuple):
+    """Seconds between two looks at what the node is like, and between two reports that say nothing new; and how long a
+    lease counts."""
+
+    look: float = 10.0
+    report: float = 300.0
+    lease: int = 40
 
 
 class NodeAgent:
@@ -52,8 +60,10 @@ class NodeAgent:
         taints: Sequence[Object] = (),
         transition: Callable[[str, str], None] = lambda *_: None,
         event: Callable[[EventType, str, str], None] = lambda *_: None,
+        periods: Periods | None = None,
     ) -> None:
         self._event = event
+        self._periods = periods or Periods()
         self._unschedulable = False
         self._client = client
         self._clock = clock
@@ -109,7 +119,7 @@ class NodeAgent:
         assert node is not None
         before = node.get("status") or {}
         status = node_status(facts, before, timestamp(now))
-        if not force and same_but_for_heartbeats(before, status) and now - self._reported < REPORT_PERIOD:
+        if not force and same_but_for_heartbeats(before, status) and now - self._reported < self._periods.report:
             self.node = node
             self._note_schedulable()
             return
@@ -138,7 +148,7 @@ class NodeAgent:
     async def run_status(self) -> None:
         """Look every 10 s; a report that fails is tried again at the next look."""
         while True:
-            await self._clock.sleep(STATUS_PERIOD)
+            await self._clock.sleep(self._periods.look)
             try:
                 await self.report()
             except errors.NotFound:
@@ -157,13 +167,13 @@ class NodeAgent:
                 lease = None
                 await self._clock.sleep(1.0)
                 continue
-            await self._clock.sleep(LEASE_RENEWAL)
+            await self._clock.sleep(self._periods.lease / RENEWALS)
 
     async def _renew(self, lease: Object | None) -> Object:
         """Write the time of renewal over the lease last seen, or read or make it first."""
         spec = {
             "holderIdentity": self._name,
-            "leaseDurationSeconds": LEASE_DURATION,
+            "leaseDurationSeconds": self._periods.lease,
             "renewTime": micro_timestamp(self._clock.now()),
         }
         if lease is None:

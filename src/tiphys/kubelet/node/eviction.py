@@ -30,8 +30,6 @@ from tiphys.runtime.clock import Clock
 log = logging.getLogger(__name__)
 
 PERIOD = 10.0
-TRANSITION = 300.0
-"""Seconds that a node stays under pressure after the threshold was last crossed: no eviction in cycles."""
 
 _CONDITIONS = {"memory.available": "MemoryPressure", "nodefs.available": "DiskPressure", "pid.available": "PIDPressure"}
 _RESOURCES = {"memory.available": "memory", "nodefs.available": "ephemeral-storage", "pid.available": "pids"}
@@ -141,8 +139,11 @@ class EvictionManager:
         clock: Clock,
         changed: Callable[[], None],
         storage: StorageMeter,
+        transition: float = 300.0,
     ) -> None:
+        """``transition``: seconds that a node stays under pressure after the threshold was last crossed."""
         self._storage = storage
+        self._transition = transition
         self._thresholds = thresholds
         self._signals = signals
         self._stats = stats
@@ -158,7 +159,7 @@ class EvictionManager:
     def pressures(self) -> list[str]:
         """The node's conditions that are true now: MemoryPressure, DiskPressure, PIDPressure."""
         now = self._clock.monotonic()
-        return sorted(name for name, seen in self._last_seen.items() if now - seen < TRANSITION)
+        return sorted(name for name, seen in self._last_seen.items() if now - seen < self._transition)
 
     async def run(self) -> None:
         while True:

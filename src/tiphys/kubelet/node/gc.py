@@ -36,8 +36,11 @@ KEEP_DEAD = 1
 """Dead runs of each container that are kept, for `kubectl logs --previous`."""
 
 
-def dead_containers(containers: Sequence[Container], is_gone: Callable[[str], bool]) -> list[str]:
-    """Ids of the containers to remove: all that belong to pods that are gone, and all but the newest dead run."""
+def dead_containers(
+    containers: Sequence[Container], is_gone: Callable[[str], bool], keep: int = KEEP_DEAD
+) -> list[str]:
+    """Ids of the containers to remove: all that belong to pods that are gone, and all but the newest dead runs, of
+    which ``keep`` stay."""
     ids: list[str] = []
     kept: dict[tuple[str, str], int] = {}
     for container in sorted(containers, key=lambda c: (c.created_at, c.attempt), reverse=True):
@@ -50,7 +53,7 @@ def dead_containers(containers: Sequence[Container], is_gone: Callable[[str], bo
         key = (uid, container.labels.get(labels.CONTAINER_NAME, container.name))
         # The newest record is the container's status itself; older ones only serve its history.
         kept[key] = kept.get(key, 0) + 1
-        if kept[key] > KEEP_DEAD + 1:
+        if kept[key] > keep + 1 >= 1:
             ids.append(container.id)
     return ids
 
@@ -74,7 +77,9 @@ def dead_sandboxes(
 
 
 class ContainerGC:
-    def __init__(self, runtime: RuntimeService, log_root: str, log_links: str) -> None:
+    def __init__(self, runtime: RuntimeService, log_root: str, log_links: str, keep: int = KEEP_DEAD) -> None:
+        """``keep``: dead runs of each container that stay; less than none for all."""
+        self._keep = keep
         self._runtime = runtime
         self._log_root = Path(log_root)
         self._log_links = Path(log_links) if log_links else None
@@ -82,7 +87,7 @@ class ContainerGC:
     async def collect(self, is_gone: Callable[[str], bool]) -> None:
         """One round; ``is_gone`` says whether the pod of a uid is no longer known now. Raises ``RuntimeFailure``."""
         containers = await self._runtime.list_containers()
-        doomed = set(dead_containers(containers, is_gone))
+        doomed = set(dead_containers(containers, is_gone, self._keep))
         await self._remove_containers(doomed)
         left = [container for container in containers if container.id not in doomed]
         for sandbox_id in dead_sandboxes(await self._runtime.list_sandboxes(), left, is_gone):

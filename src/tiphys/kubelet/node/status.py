@@ -16,8 +16,6 @@ from tiphys.kubelet.node.machine import MachineInfo
 from tiphys.kubelet.quantities import binary, milli, value
 from tiphys.runtime.version import git_version
 
-_MAX_IMAGES = 50
-
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
@@ -41,6 +39,8 @@ class NodeFacts:
     """Bytes that eviction keeps free."""
     eviction_storage: int = 0
     images: Sequence[Object] = ()
+    most_images: int = 50
+    """So many are listed, the largest; -1 for all."""
     not_ready: str = ""
     """Why the node cannot run pods; empty if it can."""
     memory_pressure: bool = False
@@ -90,6 +90,10 @@ def allocatable(facts: NodeFacts) -> dict[str, str]:
     }
 
 
+def _most(facts: NodeFacts) -> int | None:
+    return None if facts.most_images < 0 else facts.most_images
+
+
 def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
     """The status of the node. ``before`` is the one that the API has, for the times of the conditions."""
     machine = facts.machine
@@ -101,7 +105,7 @@ def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
         "capacity": _void(facts, before.get("capacity")) | capacity(facts),
         "conditions": conditions(facts, before.get("conditions") or [], now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
-        "images": sorted(facts.images, key=lambda image: -int(image.get("sizeBytes") or 0))[:_MAX_IMAGES],
+        "images": sorted(facts.images, key=lambda image: -int(image.get("sizeBytes") or 0))[: _most(facts)],
         "nodeInfo": {
             "architecture": machine.architecture,
             "bootID": machine.boot_id,

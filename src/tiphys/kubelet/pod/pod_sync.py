@@ -91,7 +91,10 @@ class PodSync:
         assigner: Assigner,
         claims: ClaimManager,
         rng: random.Random | None = None,
+        resync: float = RESYNC,
     ) -> None:
+        """``resync``: seconds after which a pod of which nothing is heard is looked at again, or half as long again."""
+        self._resync = resync
         self._settings = settings
         self._clock = clock
         self._events = events
@@ -231,7 +234,7 @@ class PodSync:
                 reasons[name] = reason
 
     def _next_look(self, pod: Pod, retry: float | None, deadline: float | None) -> float:
-        times = [RESYNC * (1 + 0.5 * self._rng.random())]
+        times = [self._resync * (1 + 0.5 * self._rng.random())]
         if retry is not None:
             times.append(max(retry, 0.01))
         if deadline is not None:

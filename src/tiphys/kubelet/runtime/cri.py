@@ -40,7 +40,7 @@ _EVENTS = {
     3: service.EventType.DELETED,
 }
 _NODE_NAMESPACE = 2
-_RUNTIME_TIMEOUT = 120.0
+RUNTIME_TIMEOUT = 120.0
 _PULL_TIMEOUT = 3600.0
 POD_UID_LABEL = "io.kubernetes.pod.uid"
 _SANDBOX = re.compile("PodSandbox")
@@ -64,8 +64,11 @@ def operation_name(method: str) -> str:
 class CRIClient:
     """``RuntimeService`` and ``ImageService`` of the runtime behind ``socket``. Make it inside the event loop."""
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str, timeout: float = RUNTIME_TIMEOUT) -> None:
+        """``timeout``: seconds that an answer may take, beside what is waited for."""
         import grpc.aio
+
+        self._timeout = timeout
 
         options = [("grpc.max_receive_message_length", 16 << 20), ("grpc.default_authority", "localhost")]
         self._grpc = grpc
@@ -83,10 +86,11 @@ class CRIClient:
                     response_deserializer=method.response.FromString,
                 )
 
-    async def _call(self, method: str, timeout: float = _RUNTIME_TIMEOUT, /, **fields: Any) -> Any:
+    async def _call(self, method: str, timeout: float | None = None, /, **fields: Any) -> Any:
+        limit = self._timeout if timeout is None else timeout
         try:
             with self.operations.call(operation_name(method)):
-                return await self._calls[method](self._requests[method](**fields), timeout=timeout)
+                return await self._calls[method](self._requests[method](**fields), timeout=limit)
         except self._grpc.aio.AioRpcError as error:
             raise self._failure(error) from error
 
@@ -168,7 +172,7 @@ class CRIClient:
         await self._call("StartContainer", container_id=container_id)
 
     async def stop_container(self, container_id: str, grace: int) -> None:
-        await self._call("StopContainer", _RUNTIME_TIMEOUT + grace, container_id=container_id, timeout=grace)
+        await self._call("StopContainer", self._timeout + grace, container_id=container_id, timeout=grace)
 
     async def remove_container(self, container_id: str) -> None:
         await self._call("RemoveContainer", container_id=container_id)
@@ -188,7 +192,7 @@ class CRIClient:
         await self._call("ReopenContainerLog", container_id=container_id)
 
     async def checkpoint_container(self, container_id: str, location: str, timeout: int = 0) -> None:
-        seconds = max(timeout, int(_RUNTIME_TIMEOUT))
+        seconds = max(timeout, int(self._timeout))
         await self._call(
             "CheckpointContainer", float(seconds), container_id=container_id, location=location, timeout=seconds
         )
@@ -196,7 +200,7 @@ class CRIClient:
     # Running something in a container.
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float = 0) -> service.ExecResult:
-        limit = _PULL_TIMEOUT if timeout == 0 else _RUNTIME_TIMEOUT + timeout
+        limit = _PULL_TIMEOUT if timeout == 0 else self._timeout + timeout
         answer = await self._call(
             "ExecSync", limit, container_id=container_id, cmd=list(command), timeout=-int(-timeout // 1)
         )

@@ -11,9 +11,6 @@ from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
 from tiphys.wire.http import Request
 
-_ALLOWED_FOR = 300.0
-_DENIED_FOR = 30.0
-_TOKEN_FOR = 120.0
 VERBS = {"POST": "create", "GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _FINE = {"/pods": "pods", "/healthz": "healthz", "/configz": "configz", "/runningpods": "pods"}
 _OWN = {
@@ -27,10 +24,11 @@ _OWN = {
 
 
 class Authenticator:
-    def __init__(self, client: Client, clock: Clock, *, anonymous: bool, tokens: bool) -> None:
+    def __init__(self, client: Client, clock: Clock, *, anonymous: bool, tokens: bool, tokens_for: float) -> None:
+        """``tokens_for``: seconds that the API server's word on a token counts."""
         self._anonymous = anonymous
         self._clock = clock
-        self._tokens = TokenReviews(client, clock, _TOKEN_FOR) if tokens else None
+        self._tokens = TokenReviews(client, clock, tokens_for) if tokens else None
 
     async def user(self, request: Request) -> User | None:
         """The caller, or None if nobody knows them. Raises ``ApiError`` and ``ConnectionError``."""
@@ -58,10 +56,12 @@ def subresources(path: str) -> list[str]:
 
 
 class Authorizer:
-    """Asks the API server whether a user may do something with this node."""
+    """Asks the API server whether a user may do something with this node; yes and no count for so many seconds."""
 
-    def __init__(self, client: Client, clock: Clock, node_name: str) -> None:
-        self._reviews = AccessReviews(client, clock, _ALLOWED_FOR, _DENIED_FOR)
+    def __init__(
+        self, client: Client, clock: Clock, node_name: str, *, allowed_for: float = 300.0, denied_for: float = 30.0
+    ) -> None:
+        self._reviews = AccessReviews(client, clock, allowed_for, denied_for)
         self._node_name = node_name
 
     async def allowed(self, user: User, request: Request) -> bool:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from tiphys.api.gotext import quote
 from tiphys.client import errors
 from tiphys.controlkit.serving import zpages
+from tiphys.controlkit.serving.pprof import PREFIX, Profiling
 from tiphys.kubelet.configz import describe
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
@@ -38,6 +39,11 @@ log = logging.getLogger(__name__)
 
 Route = Callable[[Request, dict[str, str]], Awaitable[Response]]
 _NODE_LOGS = Path("/var/log")
+_DEBUGGING = (
+    *("/run/", "/exec/", "/attach/", "/portForward/", "/containerLogs/"),
+    *("/runningpods/", PREFIX, "/logs/"),
+)
+"""Paths below which nothing is served if debugging is turned off."""
 _OPEN = frozenset(("/healthz/ping",))
 _CHECKS = ("ping", "log", "syncloop")
 _SERVED = ("/configz", "/healthz", "/logs", "/metrics", "/pods", "/runningpods", "/stats")
@@ -49,12 +55,21 @@ class KubeletServer:
     def __init__(self, kubelet: ServedNode) -> None:
         self._kubelet = kubelet
         config, client, clock = kubelet.config, kubelet.client, kubelet.clock
-        self._authenticator = Authenticator(client, clock, anonymous=config.anonymous, tokens=config.token_webhook)
-        self._authorizer = Authorizer(client, clock, config.node_name)
+        self._authenticator = Authenticator(
+            client,
+            clock,
+            anonymous=config.anonymous,
+            tokens=config.token_webhook,
+            tokens_for=config.tokens_for,
+        )
+        self._authorizer = Authorizer(
+            client, clock, config.node_name, allowed_for=config.allowed_for, denied_for=config.denied_for
+        )
         self._logs = ContainerLogs(kubelet.runtime, kubelet.status, clock)
         self._checkpoints = ContainerCheckpoints(config.root, kubelet.runtime, clock)
         self._streaming = Streaming(kubelet.runtime)
         self._metrics = KubeletMetrics(kubelet)
+        self._profiling = Profiling()
         pages = zpages.pages("kubelet", clock, config.flags, _SERVED)
         self._health = HealthHandler({"/healthz": self._failing}, parts=lambda: _CHECKS, pages=pages)
         pod = r"/(?P<namespace>[^/]+)/(?P<pod>[^/]+)"
@@ -68,6 +83,7 @@ class KubeletServer:
             ("GET", r"/metrics(?P<part>/[a-z]+)?", self._metrics_answer),
             ("GET", r"/stats/summary", self._summary),
             ("GET", r"/logs(?P<path>/.*)?", self._node_logs),
+            ("GET", rf"{PREFIX}.*", self._profiles),
             ("GET", rf"/containerLogs{pod}{container}", self._container_logs),
             ("POST", rf"/checkpoint{pod}{container}", self._checkpoint),
             ("GET|POST", rf"/exec{pod}{uid}{container}", self._exec),
@@ -80,6 +96,8 @@ class KubeletServer:
     async def handle(self, request: Request) -> Response:
         if (refused := await self._check(request)) is not None:
             return refused
+        if (off := self._turned_off(request.path)) is not None:
+            return off
         known = False
         for methods, pattern, route in self._routes:
             if match := pattern.fullmatch(request.path):
@@ -87,6 +105,14 @@ class KubeletServer:
                 if request.method in methods:
                     return await route(request, {k: unquote(v) for k, v in match.groupdict("").items()})
         return answers.text(405, "405: Method Not Allowed") if known else answers.text(404, "404 page not found")
+
+    def _turned_off(self, path: str) -> Response | None:
+        config = self._kubelet.config
+        if not config.debugging and path.startswith(_DEBUGGING):
+            return answers.text(405, "Debug endpoints are disabled.")
+        if not config.profiling and path.startswith(PREFIX):
+            return answers.text(405, "profiling endpoint is disabled.")
+        return None
 
     async def _check(self, request: Request) -> Response | None:
         """The refusal, if the caller is not known or may not do this."""
@@ -123,6 +149,9 @@ class KubeletServer:
 
     async def _health_and_pages(self, request: Request, _: dict[str, str]) -> Response:
         return await self._health(request)
+
+    async def _profiles(self, request: Request, _: dict[str, str]) -> Response:
+        return await self._profiling(request)
 
     async def _pods(self, request: Request, _: dict[str, str]) -> Response:
         return answers.json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._kubelet.all_pods()})

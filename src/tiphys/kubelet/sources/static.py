@@ -83,7 +83,17 @@ def _default_spec(spec: Object, node_name: str) -> None:
 class StaticPods:
     """Follows a folder: ``changed(pods)`` is called with all of its pods whenever they change."""
 
-    def __init__(self, folder: Path, node_name: str, clock: Clock, changed: Callable[[list[Pod]], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        node_name: str,
+        clock: Clock,
+        changed: Callable[[list[Pod]], None],
+        *,
+        period: float = LOOK_PERIOD,
+    ) -> None:
+        """``period``: seconds after which the folder is read again though nothing is heard of it."""
+        self._period = period
         self._folder = folder
         self._node_name = node_name
         self._clock = clock
@@ -100,7 +110,7 @@ class StaticPods:
             while True:
                 self.look()
                 try:
-                    async with asyncio.timeout(LOOK_PERIOD):
+                    async with asyncio.timeout(self._period):
                         await inotify.get()
                 except TimeoutError:
                     continue

@@ -68,7 +68,9 @@ class EndpointSliceController:
         )
         self._queue = self._controller.queue
         self._controller.watches(self._services)
-        self._pods_of_services = common.PodsOfServices(self._services, self._queue)
+        period = context.config.endpoint_slice_updates_batch_period
+        self._foreign_change_delay = max(FOREIGN_CHANGE_DELAY, period)
+        self._pods_of_services = common.PodsOfServices(self._services, self._queue, period)
         podkit.index_by_node(self._pods)
         self._controller.handles(self._pods, self._pods_of_services)
         self._controller.handles(
@@ -84,20 +86,20 @@ class EndpointSliceController:
 
     def _slice_seen(self, endpoint_slice: Object) -> None:
         if _is_ours(endpoint_slice) and self._tracker.is_news(endpoint_slice):
-            self._queue.add_after(service_key(endpoint_slice), FOREIGN_CHANGE_DELAY)
+            self._queue.add_after(service_key(endpoint_slice), self._foreign_change_delay)
 
     def _slice_changed(self, old: Object, new: Object) -> None:
         if labels_of(old).get(SERVICE_NAME) != labels_of(new).get(SERVICE_NAME):
             for endpoint_slice in (old, new):
-                self._queue.add_after(service_key(endpoint_slice), FOREIGN_CHANGE_DELAY)
+                self._queue.add_after(service_key(endpoint_slice), self._foreign_change_delay)
         elif _is_ours(old) != _is_ours(new):
-            self._queue.add_after(service_key(new), FOREIGN_CHANGE_DELAY)
+            self._queue.add_after(service_key(new), self._foreign_change_delay)
         else:
             self._slice_seen(new)
 
     def _slice_gone(self, endpoint_slice: Object) -> None:
         if _is_ours(endpoint_slice) and not self._tracker.deletion_was_ours(endpoint_slice):
-            self._queue.add_after(service_key(endpoint_slice), FOREIGN_CHANGE_DELAY)
+            self._queue.add_after(service_key(endpoint_slice), self._foreign_change_delay)
 
     def _node_added(self, node: Object) -> None:
         """Pods that were left out for want of their node can be endpoints now."""

@@ -44,6 +44,7 @@ class PersistentVolumeBinder:
         self._client, self._clock = context.client, context.clock
         self._recorder = context.recorder.named("persistentvolume-controller")
         self._period = context.config.pv_claim_binder_sync_period
+        self._provisions = context.config.enable_dynamic_provisioning
         self._claims = context.informers.informer(PERSISTENT_VOLUME_CLAIMS)
         self._volumes = context.informers.informer(PERSISTENT_VOLUMES)
         self._classes = context.informers.informer(STORAGE_CLASSES)
@@ -104,7 +105,8 @@ class PersistentVolumeBinder:
         if delayed and SELECTED_NODE not in annotations_of(claim):
             self._report_what_is_awaited(claim)
         elif matching.class_of(claim):
-            await self._ask_provisioner(claim)
+            if self._provisions:
+                await self._ask_provisioner(claim)
             return
         else:
             self._recorder.event(claim, "Normal", "FailedBinding", _NO_VOLUME)
