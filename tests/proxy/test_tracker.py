@@ -48,6 +48,48 @@ def test_services_that_are_not_proxied(svc: dict[str, object]) -> None:
     assert service_ports(svc, "ip") == ()
 
 
+def test_addresses_of_old_objects_are_written_as_everybody_reads_them() -> None:
+    """Upstream's ``TestBadIPs``: to some tools 172.30.0.041 is 172.30.0.33."""
+    svc = service(
+        cluster_ip="172.30.0.041",
+        type="LoadBalancer",
+        externalIPs=["192.168.099.022", "::ffff:198.51.100.07", "2001:DB8:0::1"],
+        loadBalancerSourceRanges=["203.0.113.000/025", " 198.51.100.0/24 ", "2001:DB8::/32"],
+        status={"loadBalancer": {"ingress": [{"ip": "1.2.3.004"}, {"ip": "2001:DB8::0:2"}]}},
+    )
+    svc["spec"]["clusterIPs"] = ["172.30.0.041", "FD00::0041"]
+    (backends,) = state_of(svc, slice_of(endpoint("10.180.00.001")))
+    port = backends.port
+    assert (port.cluster_ip, port.load_balancer_ips) == ("172.30.0.41", ("1.2.3.4",))
+    assert port.external_ips == ("192.168.99.22", "198.51.100.7")
+    assert port.source_ranges == ("203.0.113.0/25", "198.51.100.0/24")
+    assert [e.ip for e in backends.endpoints] == ["10.180.0.1"]
+    (backends,) = state_of(svc, slice_of(endpoint("FD00:10::0:1")), family="ip6")
+    port = backends.port
+    assert (port.cluster_ip, port.load_balancer_ips) == ("fd00::41", ("2001:db8::2",))
+    assert (port.external_ips, port.source_ranges) == (("2001:db8::1",), ("2001:db8::/32",))
+    assert [e.ip for e in backends.endpoints] == ["fd00:10::1"]
+
+
+@pytest.mark.parametrize(
+    "text", ["300.1.1.1", "1.2.3", "1.2.3.4.5", "1.2.3.4\nflush ruleset", "fe80::1%eth0", "x", "", "9" * 6000]
+)
+def test_what_is_no_address_is_left_out_of_the_rules(text: str) -> None:
+    """One object's mistake would have the kernel refuse everybody's rules."""
+    svc = service(
+        type="LoadBalancer",
+        externalIPs=[text, "192.0.2.1"],
+        loadBalancerSourceRanges=[f"{text}/24", "198.51.100.0/24", f"10.0.0.0/{text}"],
+        status={"loadBalancer": {"ingress": [{"ip": text}]}},
+    )
+    (backends,) = state_of(svc, slice_of(endpoint("10.244.0.2"), endpoint(text)))
+    port = backends.port
+    assert (port.external_ips, port.load_balancer_ips) == (("192.0.2.1",), ())
+    assert port.source_ranges == ("198.51.100.0/24",)
+    assert [e.ip for e in backends.endpoints] == ["10.244.0.2"]
+    assert service_ports(service(cluster_ip=text), "ip") == ()
+
+
 def test_a_terminating_endpoint_gives_way_to_a_new_pod_with_its_address() -> None:
     old = endpoint("10.244.0.2", ready=False, terminating=True)
     for order in ((old, endpoint("10.244.0.2")), (endpoint("10.244.0.2"), old)):

@@ -7,10 +7,12 @@ from scratch from all its slices. Sources: https://kubernetes.io/docs/reference/
 
 from __future__ import annotations
 
-import ipaddress
 import logging
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 
+from tiphys.api.meta.addresses import canonical, cidr_text, parse_cidr_sloppy, parse_sloppy
 from tiphys.api.meta.timestamps import TimeError, parse_seconds
 from tiphys.api.object import Object
 from tiphys.proxy.state import Backends, Endpoint, Family, ServiceKey, ServicePort, ServiceState
@@ -145,6 +147,26 @@ def is_family(address: str, family: Family) -> bool:
     return (":" in address) == (family == "ip6")
 
 
+_USUAL = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
+
+
+def usual(address: str) -> str:
+    """An address in the form that every tool of the kernel's reads and writes, as 010.0.0.1 is 8.0.0.1 to some; empty
+    for what is no address."""
+    return address if _USUAL.fullmatch(address) else _parsed(address)
+
+
+@lru_cache(8192)
+def _parsed(address: str) -> str:
+    parsed = parse_sloppy(address)
+    return canonical(parsed) if parsed is not None else ""
+
+
+def _of_family(addresses: Iterable[str], family: Family) -> tuple[str, ...]:
+    """The addresses of a family, in the usual form. What is none is left out: it must not spoil others' rules."""
+    return tuple(ip for ip in map(usual, addresses) if ip and is_family(ip, family))
+
+
 def service_ports(service: Object, family: Family) -> tuple[ServicePort, ...]:
     """The ports of a service that this proxy carries; none for headless and ExternalName services, and for those
     that their labels give to another proxy."""
@@ -165,7 +187,7 @@ def service_ports(service: Object, family: Family) -> tuple[ServicePort, ...]:
             cluster_ip=cluster_ip,
             port=port["port"],
             node_port=port.get("nodePort", 0),
-            external_ips=tuple(ip for ip in spec.get("externalIPs") or () if is_family(ip, family)),
+            external_ips=_of_family(spec.get("externalIPs") or (), family),
             load_balancer_ips=_load_balancer_ips(service, family),
             source_ranges=_source_ranges(spec, family),
             affinity_seconds=_affinity(spec),
@@ -179,7 +201,7 @@ def service_ports(service: Object, family: Family) -> tuple[ServicePort, ...]:
 
 def _cluster_ip(spec: Object, family: Family) -> str:
     addresses = spec.get("clusterIPs") or [spec.get("clusterIP", "")]
-    return next((ip for ip in addresses if ip and ip != "None" and is_family(ip, family)), "")
+    return next(iter(_of_family(addresses, family)), "")
 
 
 def _affinity(spec: Object) -> int:
@@ -191,19 +213,16 @@ def _affinity(spec: Object) -> int:
 
 def _load_balancer_ips(service: Object, family: Family) -> tuple[str, ...]:
     balancer = (service.get("status") or {}).get("loadBalancer") or {}
-    return tuple(
-        ingress["ip"]
-        for ingress in balancer.get("ingress") or ()
-        if ingress.get("ip") and ingress.get("ipMode", "VIP") == "VIP" and is_family(ingress["ip"], family)
-    )
+    ingress = [entry for entry in balancer.get("ingress") or () if entry.get("ipMode", "VIP") == "VIP"]
+    return _of_family([entry["ip"] for entry in ingress if entry.get("ip")], family)
 
 
 def _source_ranges(spec: Object, family: Family) -> tuple[str, ...]:
-    ranges = [text.strip() for text in spec.get("loadBalancerSourceRanges") or () if is_family(text, family)]
-    networks = [ipaddress.ip_network(text, strict=False) for text in ranges]
+    parsed = [parse_cidr_sloppy(text.strip()) for text in spec.get("loadBalancerSourceRanges") or ()]
+    networks = [found[1] for found in parsed if found is not None and (found[1].version == 6) == (family == "ip6")]
     if any(network.prefixlen == 0 for network in networks):
         return ()
-    return tuple(str(network) for network in networks)
+    return tuple(cidr_text(network) for network in networks)
 
 
 def endpoints_of(slices: Iterable[Object], port_name: str, protocol: str, node: str) -> tuple[Endpoint, ...]:
@@ -222,6 +241,8 @@ def endpoints_of(slices: Iterable[Object], port_name: str, protocol: str, node: 
                 if not described.get("addresses"):
                     continue
                 endpoint = _endpoint(described, number, node)
+                if not endpoint.ip:
+                    continue
                 # Two pods can share an address for a moment, when it is given out again before the old pod is gone:
                 # the one that is not terminating wins.
                 if endpoint.address not in by_address or not endpoint.terminating:
@@ -232,7 +253,7 @@ def endpoints_of(slices: Iterable[Object], port_name: str, protocol: str, node: 
 def _endpoint(described: Object, port: int, node: str) -> Endpoint:
     conditions, hints = described.get("conditions") or {}, described.get("hints") or {}
     return Endpoint(
-        ip=described["addresses"][0],
+        ip=usual(described["addresses"][0]),
         port=port,
         local=bool(node) and described.get("nodeName") == node,
         ready=conditions.get("ready") is not False,

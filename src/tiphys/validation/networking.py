@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.meta.addresses import parse_cidr_sloppy, parse_sloppy
 from tiphys.api.object import Object
 from tiphys.validation.core.service import load_balancer_host
 from tiphys.validation.shared.common import (
@@ -23,7 +24,7 @@ from tiphys.validation.shared.common import (
     path_segment,
     subdomain,
 )
-from tiphys.validation.shared.ip import cidr, ip, is_ipv6, legacy_cidr, legacy_ip, parse_cidr_sloppy, parse_sloppy
+from tiphys.validation.shared.ip import cidr, ip, is_ipv6, legacy_cidr, legacy_ip
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.meta.addresses import parse_sloppy
 from tiphys.api.object import Object
 from tiphys.validation.pods.probes import protocol
 from tiphys.validation.shared.common import (
@@ -17,7 +18,7 @@ from tiphys.validation.shared.common import (
     name_is_subdomain,
     qualified,
 )
-from tiphys.validation.shared.ip import legacy_ip, parse_sloppy
+from tiphys.validation.shared.ip import legacy_ip
 from tiphys.validation.shared.objectmeta import validate_meta, validate_meta_update
 
 

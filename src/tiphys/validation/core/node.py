@@ -13,6 +13,7 @@ from tiphys.api.codec import jsontext
 from tiphys.api.codec.typed import plain, type_name
 from tiphys.api.gotext import quote
 from tiphys.api.meta import names
+from tiphys.api.meta.addresses import parse_cidr_sloppy
 from tiphys.api.object import Object
 from tiphys.validation.pods.placement import taint_effect
 from tiphys.validation.pods.resources import amount
@@ -24,7 +25,7 @@ from tiphys.validation.shared.common import (
     positive,
     qualified,
 )
-from tiphys.validation.shared.ip import is_ipv6, legacy_cidr, parse_cidr_sloppy
+from tiphys.validation.shared.ip import is_ipv6, legacy_cidr
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _FEATURE_RE = re.compile(r"[A-Z][a-zA-Z0-9]*(/[a-zA-Z][a-zA-Z0-9]*)*")

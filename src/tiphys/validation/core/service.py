@@ -12,6 +12,7 @@ from typing import Any
 
 from tiphys.api import fielderrors as field
 from tiphys.api.meta import names
+from tiphys.api.meta.addresses import parse_sloppy
 from tiphys.api.object import Object
 from tiphys.validation.core.endpoints import endpoint_ip
 from tiphys.validation.pods.probes import port_number_or_name, protocol
@@ -24,7 +25,7 @@ from tiphys.validation.shared.common import (
     qualified,
     subdomain,
 )
-from tiphys.validation.shared.ip import dual_stack, is_ipv6, legacy_cidr, legacy_ip, parse_sloppy
+from tiphys.validation.shared.ip import dual_stack, is_ipv6, legacy_cidr, legacy_ip
 from tiphys.validation.shared.objectmeta import meta_of, validate_meta, validate_meta_update
 
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")

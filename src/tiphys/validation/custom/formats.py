@@ -13,9 +13,9 @@ from email.utils import parseaddr
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
+from tiphys.api.meta.addresses import parse_sloppy
 from tiphys.api.object import Object
 from tiphys.runtime import durations
-from tiphys.validation.shared.ip import parse_sloppy
 
 _NUMBER_FORMATS = {"integer": ("int32", "int64"), "number": ("float", "double")}
 

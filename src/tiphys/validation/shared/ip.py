@@ -6,49 +6,13 @@ except if an object already has them. New fields take the canonical form only. S
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv6Address
 
 from tiphys.api import fielderrors as field
 from tiphys.api.gotext import quote
+from tiphys.api.meta.addresses import Address, Network, canonical, cidr_text, parse_cidr_sloppy, parse_sloppy
 from tiphys.validation.shared.common import Errors
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-
-_OCTETS_RE = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
-_DIGITS_RE = re.compile(r"[0-9]+")
-
-
-def parse_sloppy(text: str) -> Address | None:
-    """An address; leading zeros do not count, and no zone is allowed."""
-    if ":" in text:
-        if "%" in text:
-            return None
-        try:
-            return IPv6Address(_trim_tail(text))
-        except ValueError:
-            return None
-    if not _OCTETS_RE.fullmatch(text):
-        return None
-    octets = [int(part) for part in text.split(".")]
-    return IPv4Address(bytes(octets)) if max(octets) <= 255 else None
-
-
-def _trim_tail(text: str) -> str:
-    """Leading zeros of an IPv4 tail go, as in ``::ffff:010.0.0.1``."""
-    if "." not in text:
-        return text
-    head, colon, tail = text.rpartition(":")
-    return head + colon + ".".join(part.lstrip("0") or "0" for part in tail.split("."))
-
-
-def canonical(address: Address) -> str:
-    """RFC 5952; IPv4 inside IPv6 is shown as IPv4."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(address)
 
 
 def _is_mapped(address: Address) -> bool:
@@ -98,19 +62,6 @@ def ip(errs: Errors, value: str, path: str) -> None:
     address = _strict(errs, value, path)
     if address is not None and value != canonical(address):
         errs.append(field.invalid(path, value, f"must be in canonical form ({quote(canonical(address))})"))
-
-
-def parse_cidr_sloppy(text: str) -> tuple[Address, Network] | None:
-    """The address as written, and the network that it is in."""
-    host, slash, bits = text.partition("/")
-    address = parse_sloppy(host)
-    if address is None or not slash or not _DIGITS_RE.fullmatch(bits) or int(bits) > address.max_prefixlen:
-        return None
-    return address, ip_network((address, int(bits)), strict=False)
-
-
-def cidr_text(network: Network) -> str:
-    return f"{canonical(network.network_address)}/{network.prefixlen}"
 
 
 def _strict_cidr(errs: Errors, value: str, path: str) -> Network | None:
