@@ -393,6 +393,14 @@ def test_slices_always_hold_exactly_the_pods(changes: list[tuple[int, bool]]) ->
         assert all(len(found["endpoints"]) <= 3 for found in slices)
 
 
+def test_a_service_may_publish_pods_that_are_not_ready() -> None:
+    unready = pod("a", "10.0.0.1", ready=False)
+    for publish in (False, True):
+        planned = make_plan(service(publishNotReadyAddresses=publish), [unready], [])
+        ((described,),) = [slice_["endpoints"] for slice_ in planned.create]
+        assert described["conditions"] == {"ready": publish, "serving": False, "terminating": False}
+
+
 def test_conditions_of_a_terminating_pod() -> None:
     leaving = pod("a", "10.0.0.1", deletionTimestamp=timestamp(NOW))
     (made,) = make_plan(service(), [leaving], []).create

@@ -208,16 +208,20 @@ def test_any_bytes_are_a_question_or_none(data: bytes) -> None:
     assert least_ttl(data) >= 0
 
 
+SECONDS = some.integers(0, 2**31 - 1)
+
+
 @settings(max_examples=100, deadline=None)
-@given(some.lists(some.integers(0, 2**31 - 1), max_size=4), some.lists(some.integers(0, 2**31 - 1), max_size=2))
-def test_an_answer_is_kept_for_its_least_ttl(answers: list[int], authorities: list[int]) -> None:
+@given(some.lists(SECONDS, max_size=4), some.lists(some.tuples(SECONDS, SECONDS), max_size=2))
+def test_an_answer_is_kept_for_its_least_ttl(answers: list[int], authorities: list[tuple[int, int]]) -> None:
+    """A negative one no longer than its zone says: by the SOA's own TTL, and by what is in it."""
     message = DNSRecord.question("www.example.org").reply()
     message.add_answer(*(RR("www.example.org", ttl=ttl, rdata=A("192.0.2.1")) for ttl in answers))
-    message.add_auth(
-        *(RR("example.org", QTYPE.SOA, ttl=ttl, rdata=SOA("ns.example.org", "x.example.org")) for ttl in authorities)
-    )
+    for ttl, minimum in authorities:
+        soa = SOA("ns.example.org", "x.example.org", (1, 2, 3, 4, minimum))
+        message.add_auth(RR("example.org", QTYPE.SOA, ttl=ttl, rdata=soa))
     message.add_ar(EDNS0(udp_len=1232))
-    assert least_ttl(bytes(message.pack())) == min(answers + authorities, default=0)
+    assert least_ttl(bytes(message.pack())) == min([*answers, *map(min, authorities)], default=0)
 
 
 def test_nothing_that_is_sent_raises() -> None:

@@ -73,7 +73,7 @@ class Query:
         """Of EDNS's record, if it has one: how much the client takes, the version, and whether it wants DNSSEC."""
         others = answers + authorities + additional
         if others:
-            for number, kind, size, ttl in records_of(data, self.end, others):
+            for number, kind, size, ttl, _ in records_of(data, self.end, others):
                 if kind == 41 and self.edns is None and number >= answers + authorities:
                     self.edns = (size, ttl >> 16 & 0xFF, bool(ttl & _DNSSEC_OK))
 
@@ -113,8 +113,8 @@ class Query:
         return max(PLAIN_UDP, min(self.edns[0], LARGEST_UDP))
 
 
-def records_of(message: bytes, at: int, count: int) -> Iterator[tuple[int, int, int, int]]:
-    """The records that begin at a place in a message: number from 0, type, class and TTL in seconds.
+def records_of(message: bytes, at: int, count: int) -> Iterator[tuple[int, int, int, int, bytes]]:
+    """The records that begin at a place in a message: number from 0, type, class, TTL in seconds, and data.
 
     Raises ``IndexError``, ``struct.error`` or ``NotAQuestion`` where the message is broken.
     """
@@ -127,14 +127,18 @@ def records_of(message: bytes, at: int, count: int) -> Iterator[tuple[int, int, 
                 raise NotAQuestion("a name with something else than labels")
             at += length + 1
         kind, class_, ttl, size = _record(message, at + 1)
-        at += 11 + size
+        start = at + 11
+        at = start + size
         if at > len(message):
             raise NotAQuestion("a record ends too early")
-        yield number, kind, class_, ttl
+        yield number, kind, class_, ttl, message[start:at]
 
 
 def least_ttl(message: bytes) -> int:
-    """For how many seconds an answer may be kept: 0 if it has no records, or is broken."""
+    """For how many seconds an answer may be kept: 0 if it has no records, or is broken.
+
+    One that says that nothing is there may be kept for as long as the SOA beside it says (RFC 2308, section 5).
+    """
     least: int | None = None
     try:
         _, _, questions, answers, authorities, _ = _counts(message)
@@ -145,7 +149,9 @@ def least_ttl(message: bytes) -> int:
                     return 0
                 at += length + 1
             at += 5
-        for _, kind, _, ttl in records_of(message, at, answers + authorities):
+        for number, kind, _, ttl, data in records_of(message, at, answers + authorities):
+            if kind == NUMBERS["SOA"] and number >= answers:
+                ttl = min(ttl, int.from_bytes(data[-4:], "big"))
             if kind != NUMBERS["OPT"]:
                 least = ttl if least is None else min(least, ttl)
     except (IndexError, struct.error, NotAQuestion):

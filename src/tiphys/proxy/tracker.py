@@ -219,7 +219,7 @@ def _load_balancer_ips(service: Object, family: Family) -> tuple[str, ...]:
 
 def _source_ranges(spec: Object, family: Family) -> tuple[str, ...]:
     parsed = [parse_cidr_sloppy(text.strip()) for text in spec.get("loadBalancerSourceRanges") or ()]
-    networks = [found[1] for found in parsed if found is not None and (found[1].version == 6) == (family == "ip6")]
+    networks = [pair[1] for pair in parsed if pair is not None and (pair[1].version == 6) == (family == "ip6")]
     if any(network.prefixlen == 0 for network in networks):
         return ()
     return tuple(cidr_text(network) for network in networks)
