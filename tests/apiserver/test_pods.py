@@ -148,3 +148,31 @@ def test_the_server_owns_what_it_writes_of_a_quota() -> None:
         assert owners["kube-apiserver"] == {"f:status": {"f:used": {"f:pods": {}}}}
 
     run(work)
+
+
+def test_a_quota_limits_the_devices_of_claims() -> None:
+    async def work(world: World) -> None:
+        await world.namespace("a")
+        quotas, merge = "/api/v1/namespaces/a/resourcequotas", {"content_type": "application/merge-patch+json"}
+        hard = {"gpu.deviceclass.resource.k8s.io/devices": "2", "requests.example.com/gpu": "9"}
+        device_class = {"metadata": {"name": "gpu"}, "spec": {"extendedResourceName": "example.com/gpu"}}
+        await world.json("POST", "/apis/resource.k8s.io/v1/deviceclasses", device_class)
+        await world.json("POST", quotas, {"metadata": {"name": "q"}, "spec": {"hard": hard}})
+        status = {"status": {"hard": hard, "used": dict.fromkeys(hard, "0")}}
+        await world.json("PATCH", f"{quotas}/q/status", status, **merge)
+        claims = "/apis/resource.k8s.io/v1/namespaces/a/resourceclaims"
+
+        def claim(name: str, count: int) -> Object:
+            request = {"name": "r", "exactly": {"deviceClassName": "gpu", "count": count}}
+            return {"metadata": {"name": name}, "spec": {"devices": {"requests": [request]}}}
+
+        assert (await world.raw("POST", claims, claim("one", 1))).status == 201
+        refused = await world.raw("POST", claims, claim("two", 2))
+        assert refused.status == 403
+        assert (
+            "exceeded quota: q, requested: gpu.deviceclass.resource.k8s.io/devices=2,"
+            " used: gpu.deviceclass.resource.k8s.io/devices=1, limited: gpu.deviceclass.resource.k8s.io/devices=2"
+        ) in refused.body.decode()
+        assert (await world.json("GET", f"{quotas}/q"))["status"]["used"] == dict.fromkeys(hard, "1")
+
+    run(work)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiphys.api.object import Object
+from tiphys.api.pods.claimquota import SPECIAL_CLAIM, DeviceNames
 from tiphys.controlkit.objects import timestamp
 from tiphys.controllers import podgc
 from tiphys.controllers.command import configuration, parser
@@ -28,7 +29,7 @@ from tiphys.controllers.nodes.lifecycle.health import ZoneState
 from tiphys.controllers.nodes.lifecycle.tainter import ZoneQueue
 from tiphys.controllers.nodes.taints import eviction_delay
 from tiphys.controllers.registry import CONTROLLERS
-from tiphys.controllers.resourcequota import calculate, kind_of
+from tiphys.controllers.resourcequota import calculate, kinds_of
 from tiphys.controllers.statefulset import claims
 from tiphys.runtime.component import CannotStart
 
@@ -432,21 +433,46 @@ def test_ttl_steps_overlap(step: int, nodes: int, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("constraint", "kind"),
+    ("constraint", "kinds"),
     [
-        ("pods", ("", "pods")),
-        ("requests.cpu", ("", "pods")),
-        ("requests.example.com/gpu", ("", "pods")),
-        ("count/deployments.apps", ("apps", "deployments")),
-        ("count/secrets", ("", "secrets")),
-        ("services.nodeports", ("", "services")),
-        ("requests.storage", ("", "persistentvolumeclaims")),
-        ("gold.storageclass.storage.k8s.io/requests.storage", ("", "persistentvolumeclaims")),
-        ("nonsense", None),
+        ("pods", {("", "pods")}),
+        ("requests.cpu", {("", "pods")}),
+        ("requests.example.com/gpu", {("", "pods"), ("resource.k8s.io", "resourceclaims")}),
+        ("gpu.deviceclass.resource.k8s.io/devices", {("resource.k8s.io", "resourceclaims")}),
+        ("count/deployments.apps", {("apps", "deployments")}),
+        ("count/secrets", {("", "secrets")}),
+        ("services.nodeports", {("", "services")}),
+        ("requests.storage", {("", "persistentvolumeclaims")}),
+        ("gold.storageclass.storage.k8s.io/requests.storage", {("", "persistentvolumeclaims")}),
+        ("nonsense", set()),
     ],
 )
-def test_what_a_constraint_is_about(constraint: str, kind: tuple[str, str] | None) -> None:
-    assert kind_of(constraint) == kind
+def test_what_a_constraint_is_about(constraint: str, kinds: set[tuple[str, str]]) -> None:
+    assert kinds_of(constraint) == kinds
+
+
+def test_quota_counts_devices_of_claims_and_of_pods_once() -> None:
+    requests = [{"name": "r", "exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 2}}]
+    meta = {"name": "c", "namespace": "ns"}
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": True}
+    special = {"annotations": {SPECIAL_CLAIM: "true"}, "ownerReferences": [owner], "name": "s", "namespace": "ns"}
+    claims: list[Object] = [{"metadata": m, "spec": {"devices": {"requests": requests}}} for m in (meta, special)]
+    asked = {"requests": {"example.com/gpu": "2"}, "limits": {"example.com/gpu": "2"}}
+    pod: Object = {
+        "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+        "spec": {"containers": [{"name": "c", "resources": asked}]},
+    }
+    hard = dict.fromkeys(
+        ("gpu.deviceclass.resource.k8s.io/devices", "requests.example.com/gpu", "requests.x.com/y"), "9"
+    )
+    objects = {("", "pods"): [pod], ("resource.k8s.io", "resourceclaims"): claims}
+    devices = DeviceNames({"gpu": "example.com/gpu"}, lambda *_: pod, lambda *_: claims[1:])
+    used = calculate({"spec": {"hard": hard}}, objects, NOW, devices)
+    assert used == {
+        "gpu.deviceclass.resource.k8s.io/devices": "4",
+        "requests.example.com/gpu": "4",
+        "requests.x.com/y": "0",
+    }
 
 
 def test_quota_usage_adds_up_what_is_in_scope() -> None:

@@ -10,9 +10,19 @@ from collections.abc import Callable, Iterable, Mapping
 
 from tiphys.api.meta.quantity import Quantity, parse
 from tiphys.api.object import Object
+from tiphys.api.pods import claimquota
+from tiphys.api.pods.claimquota import NO_CLASSES, DeviceNames, may_count_claims, names_of_classes, special_owner
 from tiphys.api.pods.quotausage import in_scope, matching, usage_of
 from tiphys.client.informer import Callbacks, Informer
-from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PODS, RESOURCE_QUOTAS, SERVICES, ResourcePath
+from tiphys.client.resources import (
+    DEVICE_CLASSES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    RESOURCE_CLAIMS,
+    RESOURCE_QUOTAS,
+    SERVICES,
+    ResourcePath,
+)
 from tiphys.controlkit import pods as podkit
 from tiphys.controlkit.discovery import Discovered, discover
 from tiphys.controlkit.objects import (
@@ -29,35 +39,42 @@ from tiphys.runtime.tasks import Runner
 Kind = tuple[str, str]
 """Group and plural."""
 
+_DEVICE_CLAIMS = (claimquota.GROUP, claimquota.PLURAL)
 _COUNTED = frozenset(("configmaps", "replicationcontrollers", "resourcequotas", "secrets"))
 
 
-def kind_of(constraint: str) -> Kind | None:
-    """The kind of object that a quota's constraint is about; None if it is not known."""
+def kinds_of(constraint: str) -> frozenset[Kind]:
+    """The kinds of objects that a quota's constraint is about: none if it is not known, and two if pods may ask for it
+    as an extended resource, and claims for devices of the class that stands behind that."""
     if constraint.startswith("count/"):
         plural, _, group = constraint.removeprefix("count/").partition(".")
-        return group, plural
+        return frozenset(((group, plural),))
     if constraint in _COUNTED:
-        return "", constraint
+        return frozenset((("", constraint),))
     if constraint == "services" or constraint.startswith("services."):
-        return "", "services"
+        return frozenset((("", "services"),))
     claims = constraint == "persistentvolumeclaims" or constraint == "requests.storage"
     if claims or ".storageclass.storage.k8s.io/" in constraint:
-        return "", "persistentvolumeclaims"
-    return ("", "pods") if matching("", "pods", {constraint}, {}) or constraint == "pods" else None
+        return frozenset((("", "persistentvolumeclaims"),))
+    pods = [("", "pods")] if matching("", "pods", {constraint}, {}) or constraint == "pods" else []
+    return frozenset((*pods, *([_DEVICE_CLAIMS] if may_count_claims(constraint) else [])))
 
 
-def calculate(quota: Object, objects: Mapping[Kind, Iterable[Object]], now: float) -> dict[str, str]:
+def calculate(
+    quota: Object, objects: Mapping[Kind, Iterable[Object]], now: float, devices: DeviceNames = NO_CLASSES
+) -> dict[str, str]:
     """What the namespace uses of each constraint whose kind is in ``objects``."""
     hard = set(quota["spec"].get("hard") or {})
     used: dict[str, Quantity] = {}
     for (group, plural), counted in objects.items():
-        own = {name for name in hard if kind_of(name) == (group, plural)}
+        own = {name for name in hard if (group, plural) in kinds_of(name)}
+        if (group, plural) == _DEVICE_CLAIMS:
+            own = matching(group, plural, own, {}, devices)
         used |= {name: used.get(name, Quantity.of(0)) for name in own}
         for obj in counted:
             if not in_scope(quota, plural, obj):
                 continue
-            for name, amount in usage_of(group, plural, obj, now).items():
+            for name, amount in usage_of(group, plural, obj, now, devices).items():
                 if name in own:
                     used[name] += amount
     return {name: str(amount) for name, amount in used.items()}
@@ -95,6 +112,12 @@ class QuotaInformers:
         await informer.wait_synced()
         return informer
 
+    async def classes(self) -> Informer:
+        """Classes of devices, which claims are counted by; only where claims are served."""
+        informer = self._context.informers.informer(DEVICE_CLASSES)
+        await informer.wait_synced()
+        return informer
+
     async def _path(self, kind: Kind) -> ResourcePath | None:
         for _ in range(2):
             for served in self._discovered.resources:
@@ -105,7 +128,7 @@ class QuotaInformers:
 
     def _start(self, kind: Kind, path: ResourcePath) -> Informer:
         informers = self._context.informers
-        whole = path in (PODS, SERVICES, PERSISTENT_VOLUME_CLAIMS)
+        whole = path in (PODS, SERVICES, PERSISTENT_VOLUME_CLAIMS, RESOURCE_CLAIMS)
         shared = informers.informer(path) if whole else informers.existing(path)
         if shared is not None:
             informer = shared
@@ -178,14 +201,28 @@ class ResourceQuotaController:
             return
         hard = quota["spec"].get("hard") or {}
         objects = {}
-        for kind in sorted({kind for name in hard if (kind := kind_of(name)) is not None}):
+        for kind in sorted({kind for name in hard for kind in kinds_of(name)}):
             informer = await self._informers.get(kind)
             if informer is not None:
                 objects[kind] = informer.store.list(namespace_of(quota))
+        devices = await self._devices(objects[_DEVICE_CLAIMS]) if _DEVICE_CLAIMS in objects else NO_CLASSES
         current = status_of(quota)
         known = {name: value for name, value in (current.get("used") or {}).items() if name in hard}
-        used = known | calculate(quota, objects, self._clock.now())
+        used = known | calculate(quota, objects, self._clock.now(), devices)
         fresh = "hard" in current and "used" in current
         if fresh and same_amounts(current["hard"], hard) and same_amounts(current["used"], used):
             return
         await self._client.update_status(RESOURCE_QUOTAS, {**quota, "status": {"hard": hard, "used": used}})
+
+    async def _devices(self, claims: Iterable[Object]) -> DeviceNames:
+        """What the claims of a namespace are counted with."""
+        classes, pods = await self._informers.classes(), await self._informers.get(("", "pods"))
+        special: dict[str, list[Object]] = {}
+        for claim in claims:
+            if (owner := special_owner(claim)) is not None:
+                special.setdefault(owner["uid"], []).append(claim)
+        return DeviceNames(
+            names_of_classes(classes.store.list()),
+            lambda namespace, name: None if pods is None else pods.store.get(namespace, name),
+            lambda _, uid: special.get(uid, ()),
+        )

@@ -8,6 +8,8 @@ from __future__ import annotations
 from tiphys.api.meta.quantity import Quantity, parse
 from tiphys.api.meta.timestamps import parse_seconds
 from tiphys.api.object import Object
+from tiphys.api.pods import claimquota
+from tiphys.api.pods.claimquota import NO_CLASSES, DeviceNames, claim_usage, counts_claims
 from tiphys.api.pods.qos import BEST_EFFORT, qos_of
 from tiphys.api.pods.resources import HUGE_PAGES, amounts, has_pod_level, pod_limits, pod_requests
 
@@ -33,9 +35,11 @@ def count_name(group: str, plural: str) -> str:
     return f"count/{plural}.{group}" if group else f"count/{plural}"
 
 
-def usage_of(group: str, plural: str, obj: Object, now: float) -> Usage:
+def usage_of(group: str, plural: str, obj: Object, now: float, devices: DeviceNames = NO_CLASSES) -> Usage:
     """What the object counts for; a pod that has ended counts as an object only."""
     usage = {count_name(group, plural): _ONE}
+    if is_device_claim(group, plural):
+        return usage | claim_usage(obj, devices, lambda pod: usage_of("", "pods", pod, now))
     if group:
         return usage
     if plural == "pods":
@@ -101,8 +105,14 @@ def _claim(claim: Object) -> Usage:
     return usage
 
 
-def matching(group: str, plural: str, hard: set[str], usage: Usage) -> set[str]:
+def is_device_claim(group: str, plural: str) -> bool:
+    return (group, plural) == (claimquota.GROUP, claimquota.PLURAL)
+
+
+def matching(group: str, plural: str, hard: set[str], usage: Usage, devices: DeviceNames = NO_CLASSES) -> set[str]:
     """The resources of a quota that this kind of object is measured by."""
+    if is_device_claim(group, plural):
+        return {name for name in hard if name == count_name(group, plural) or counts_claims(name, devices)}
     if plural == "pods" and not group:
         known = {"pods", "count/pods", *_COMPUTE}
         known |= {f"{kind}.{name}" for kind in ("requests", "limits") for name in _COMPUTE}

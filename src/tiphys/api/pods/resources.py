@@ -20,7 +20,7 @@ Amounts = dict[str, Quantity]
 
 HUGE_PAGES = "hugepages-"
 DEVICE_CLASS_PREFIX = "deviceclass.resource.kubernetes.io/"
-_REQUESTS = "requests."
+REQUESTS = "requests."
 _POD_LEVEL = ("cpu", "memory")
 _ZERO = Quantity.of(0)
 _NONE: Mapping[str, Any] = {}
@@ -33,9 +33,9 @@ def is_native(name: str) -> bool:
 
 def is_extended(name: str) -> bool:
     """Whether a resource may be one that a device plugin or an administrator offers."""
-    if is_native(name) or name.startswith(_REQUESTS):
+    if is_native(name) or name.startswith(REQUESTS):
         return False
-    return not names.qualified_name(_REQUESTS + name)
+    return not names.qualified_name(REQUESTS + name)
 
 
 def may_be_of_a_class(name: str) -> bool:

@@ -14,7 +14,16 @@ from tiphys.api.meta.copying import copy
 from tiphys.api.meta.quantity import Quantity, parse
 from tiphys.api.meta.timestamps import format_time
 from tiphys.api.object import Object
-from tiphys.api.pods.quotausage import Usage, in_scope, matching, missing_resources, usage_of
+from tiphys.api.pods import claimquota
+from tiphys.api.pods.claimquota import NO_CLASSES, DeviceNames, names_of_classes, special_owner
+from tiphys.api.pods.quotausage import (
+    Usage,
+    in_scope,
+    is_device_claim,
+    matching,
+    missing_resources,
+    usage_of,
+)
 from tiphys.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from tiphys.apiserver.admission.limitedresources import LimitedResource, uncovered, uncovered_scopes
 from tiphys.apiserver.admission.plugin import Plugin, forbid
@@ -34,6 +43,9 @@ class ResourceQuota(Plugin):
     def __init__(self, registries: Registries, limited: Sequence[LimitedResource] = ()) -> None:
         self._quotas: Registry = registries.get("", "resourcequotas")
         self._limited = limited
+        self._classes: Registry = registries.get(claimquota.GROUP, "deviceclasses")
+        self._claims: Registry = registries.get(claimquota.GROUP, claimquota.PLURAL)
+        self._pods: Registry = registries.get("", "pods")
 
     async def validate(self, attributes: Attributes) -> None:
         namespace = attributes.namespace
@@ -52,9 +64,10 @@ class ResourceQuota(Plugin):
         """Check every quota before any is changed. Raises ``Stale`` if one has changed meanwhile."""
         changes: list[tuple[Entry, Object]] = []
         quotas = [self._quotas.object(entry) for entry in entries]
+        devices = await self._devices(attributes)
         if self._limited:
-            await attributes.work(lambda: self._check_covered(attributes, quotas))
-        charged = await attributes.work(lambda: [self._used(attributes, quota) for quota in quotas])
+            await attributes.work(lambda: self._check_covered(attributes, quotas, devices))
+        charged = await attributes.work(lambda: [self._used(attributes, quota, devices) for quota in quotas])
         for entry, quota, used in zip(entries, quotas, charged, strict=True):
             if used:
                 changed = copy(quota)
@@ -66,22 +79,36 @@ class ResourceQuota(Plugin):
         for entry, changed in changes:
             await self._quotas.store.update(entry.key, entry, changed)
 
-    def _check_covered(self, attributes: Attributes, quotas: list[Object]) -> None:
+    async def _devices(self, attributes: Attributes) -> DeviceNames:
+        """What a claim is counted with; other objects need none of it."""
+        if not is_device_claim(attributes.group, attributes.plural):
+            return NO_CLASSES
+        names = names_of_classes([self._classes.shared_object(entry) for entry in await self._classes.all()])
+        owner = special_owner(attributes.new())
+        if owner is None:
+            return DeviceNames(names)
+        pod = await self._pods.shared(attributes.namespace, owner["name"])
+        uid = owner["uid"].encode()  # few of a namespace's claims are read
+        entries = [entry for entry in await self._claims.all(attributes.namespace) if uid in entry.body]
+        claims = [claim for claim in map(self._claims.shared_object, entries) if _is_for(claim, owner["uid"])]
+        return DeviceNames(names, lambda *_: pod, lambda *_: claims)
+
+    def _check_covered(self, attributes: Attributes, quotas: list[Object], devices: DeviceNames) -> None:
         """Refuse what is limited and grows, unless a quota is there for it."""
         obj, group, plural = attributes.new(), attributes.group, attributes.plural
         now = self._quotas.clock.now()
-        usage = usage_of(group, plural, obj, now)
+        usage = usage_of(group, plural, obj, now, devices)
         about = [quota for quota in quotas if in_scope(quota, plural, obj)]
         without: Object = {"spec": {}}
-        if not any(self._delta(attributes, quota, usage, now) for quota in about or (without,)):
+        if not any(self._delta(attributes, quota, usage, now, devices) for quota in about or (without,)):
             return
-        covered = {name for quota in about for name in matching(group, plural, _hard(quota), usage)}
+        covered = {name for quota in about for name in matching(group, plural, _hard(quota), usage, devices)}
         if names := uncovered(self._limited, group, plural, usage, covered):
             raise forbid(attributes, f"insufficient quota to consume: {','.join(names)}")
         if scopes := uncovered_scopes(self._limited, plural, obj, quotas):
             raise errors.from_code(500, f"insufficient quota to match these scopes: [{' '.join(map(_scope, scopes))}]")
 
-    def _used(self, attributes: Attributes, quota: Object) -> dict[str, str]:
+    def _used(self, attributes: Attributes, quota: Object, devices: DeviceNames) -> dict[str, str]:
         """The new figures of one quota, empty if it is not concerned. Raises 403."""
         obj, plural = attributes.new(), attributes.plural
         if not in_scope(quota, plural, obj):
@@ -89,8 +116,8 @@ class ResourceQuota(Plugin):
         now = self._quotas.clock.now()
         status = quota.get("status") or {}
         hard = status.get("hard") or {}
-        usage = usage_of(attributes.group, plural, obj, now)
-        concerned = matching(attributes.group, plural, set(hard), usage)
+        usage = usage_of(attributes.group, plural, obj, now, devices)
+        concerned = matching(attributes.group, plural, set(hard), usage, devices)
         if not concerned:
             return {}
         name = quota["metadata"]["name"]
@@ -99,18 +126,23 @@ class ResourceQuota(Plugin):
         used = status.get("used") or {}
         if unknown := concerned - used.keys():
             raise forbid(attributes, f"status unknown for quota: {name}, resources: {','.join(sorted(unknown))}")
-        delta = self._delta(attributes, quota, usage, now)
+        delta = self._delta(attributes, quota, usage, now, devices)
         wanted = {key: delta[key] for key in concerned if delta.get(key)}
         return _add(attributes, name, wanted, used, hard)
 
-    def _delta(self, attributes: Attributes, quota: Object, usage: Usage, now: float) -> Usage:
+    def _delta(self, attributes: Attributes, quota: Object, usage: Usage, now: float, devices: DeviceNames) -> Usage:
         """What is used more than before."""
         old = attributes.old
         if attributes.operation == CREATE or old is None or not in_scope(quota, attributes.plural, old):
             return usage
-        before = usage_of(attributes.group, attributes.plural, old, now)
+        before = usage_of(attributes.group, attributes.plural, old, now, devices)
         grown = {key: value - before.get(key, _ZERO) for key, value in usage.items()}
         return {key: value for key, value in grown.items() if value.sign > 0}
+
+
+def _is_for(claim: Object, pod_uid: str) -> bool:
+    owner = special_owner(claim)
+    return owner is not None and owner["uid"] == pod_uid
 
 
 def _hard(quota: Object) -> set[str]:

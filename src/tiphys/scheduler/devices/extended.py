@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from tiphys.api.meta.objects import name_of, uid_of
 from tiphys.api.meta.quantity import parse
 from tiphys.api.object import Object
+from tiphys.api.pods.claimquota import SPECIAL_CLAIM, special_owner
 from tiphys.api.pods.resources import DEVICE_CLASS_PREFIX, may_be_of_a_class
 from tiphys.client.informer import Store
 
-ANNOTATION = "resource.kubernetes.io/extended-resource-claim"
 _BY_RESOURCE, _BY_POD = "extended-resource", "extended-resource-pod"
 
 ClassOf = Callable[[str], Object | None]
@@ -99,10 +99,8 @@ def claim_of(claims: Store, pod_uid: str) -> Object | None:
 
 def pods_of(claim: Object) -> list[str]:
     """The uid of the pod that a special claim was made for, if it is one."""
-    meta = claim["metadata"]
-    if (meta.get("annotations") or {}).get(ANNOTATION) != "true":
-        return []
-    return [owner["uid"] for owner in meta.get("ownerReferences") or () if owner.get("controller")]
+    owner = special_owner(claim)
+    return [] if owner is None else [owner["uid"]]
 
 
 def _unnamed(pod: Object, uid: str) -> Object:
@@ -116,7 +114,7 @@ def _unnamed(pod: Object, uid: str) -> Object:
             "name": "<extended-resources>",
             "generateName": f"{meta['name']}-extended-resources-",
             "uid": uid,
-            "annotations": {ANNOTATION: "true"},
+            "annotations": {SPECIAL_CLAIM: "true"},
             "ownerReferences": [owner],
         },
         "spec": {},
