@@ -228,6 +228,65 @@ def test_batches_are_sent_when_full_or_old_and_what_does_not_fit_is_counted() ->
     loop.close()
 
 
+class Slow(Taken):
+    """Takes ``seconds`` for each batch."""
+
+    def __init__(self, clock: VirtualClock, seconds: float) -> None:
+        super().__init__()
+        self._clock, self._seconds = clock, seconds
+
+    async def process(self, given: Any) -> bool:
+        await self._clock.sleep(self._seconds)
+        return await super().process(given)
+
+
+def test_a_server_that_stops_hands_on_what_was_collected_and_what_is_under_way() -> None:
+    loop = VirtualTimeLoop()
+
+    async def main() -> None:
+        clock, failures = VirtualClock(loop), list[tuple[str, int]]()
+        slow = Slow(clock, 2.0)
+        config = BatchConfig(size=3, wait=30.0, throttle=False)
+        batching = Batching(slow, config, clock, lambda name, count: failures.append((name, count)))
+        await batching.process(numbered(8))
+        task = asyncio.ensure_future(batching.run())
+        await clock.sleep(3)  # one is there, one is under way, and two events wait for a third
+        task.cancel()
+        await batching.process(numbered(1))
+        await batching.close()
+        assert ([len(batch) for batch in slow.batches], failures) == ([3, 3, 3], [])
+
+    loop.run_until_complete(main())
+    loop.close()
+
+
+def test_a_receiver_that_hangs_holds_up_no_other_batch_and_no_server_that_stops() -> None:
+    loop = VirtualTimeLoop()
+
+    async def main() -> None:
+        clock, failures = VirtualClock(loop), list[tuple[str, int]]()
+        slow = Slow(clock, 5.0)
+        config = BatchConfig(size=1, wait=0.0, throttle=False)
+        batching = Batching(slow, config, clock, lambda name, count: failures.append((name, count)), at_once=4)
+        await batching.process(numbered(8))
+        task = asyncio.ensure_future(batching.run())
+        await clock.sleep(5.5)
+        assert len(slow.batches) == 4
+        slow._seconds = 1e6
+        await batching.process(numbered(9))
+        await clock.sleep(5)
+        assert len(slow.batches) == 8
+        task.cancel()
+        await asyncio.sleep(0)
+        began = clock.monotonic()
+        await batching.close()
+        assert clock.monotonic() - began < 60
+        assert sum(count for _, count in failures) == 9
+
+    loop.run_until_complete(main())
+    loop.close()
+
+
 def test_batches_are_throttled() -> None:
     loop = VirtualTimeLoop()
 

@@ -24,6 +24,8 @@ _TRUNCATED = {"audit.k8s.io/truncated": "true"}
 _OBJECTS = ("requestObject", "responseObject")
 _HAS_OBJECTS = frozenset((Level.REQUEST.text, Level.REQUEST_RESPONSE.text))
 
+_CLOSING_SECONDS = 30.0
+
 Failed = Callable[[str, int], None]
 """Called with a backend's name and how many events it could not take."""
 
@@ -45,15 +47,26 @@ class Backend(Protocol):
 
 
 class Batching:
-    """Keeps events in a bounded buffer and hands them on in batches; what does not fit is dropped and counted."""
+    """Keeps events in a bounded buffer and hands them on in batches; what does not fit is dropped and counted.
 
-    def __init__(self, backend: Backend, config: BatchConfig, clock: Clock, failed: Failed) -> None:
+    ``at_once`` batches may be on their way: one whose receiver is slow holds up no other. An event that was taken is
+    handed on, or counted as lost: also if the server stops.
+    """
+
+    def __init__(
+        self, backend: Backend, config: BatchConfig, clock: Clock, failed: Failed, *, at_once: int = 1
+    ) -> None:
         self.name = backend.name
         self._backend = backend
         self._config = config
         self._clock = clock
         self._failed = failed
         self._queue: asyncio.Queue[Object] = asyncio.Queue(config.buffer)
+        self._batch: list[Object] = []
+        """What is collected for the next batch."""
+        self._room = asyncio.Semaphore(at_once)
+        self._under_way: dict[asyncio.Task[bool], int] = {}
+        """The batches that are being handed on, and how many events each has."""
         self._tokens = float(config.burst)
         self._filled = clock.monotonic()
 
@@ -70,23 +83,41 @@ class Batching:
 
     async def run(self) -> None:
         while True:
-            batch = await self._collect()
+            await self._collect()
             await self._throttle()
-            await self._backend.process(batch)
+            await self._room.acquire()
+            batch, self._batch = self._batch, []
+            self._hand_on(batch)
 
-    async def _collect(self) -> list[Object]:
-        """The next batch: as soon as it is full, or when its first event has waited long enough."""
-        batch = [await self._queue.get()]
+    def _hand_on(self, batch: list[Object]) -> None:
+        """In a task of its own, which goes on if whoever collects is cancelled."""
+        task = asyncio.ensure_future(self._backend.process(batch))
+        self._under_way[task] = len(batch)
+        task.add_done_callback(self._handed_on)
+
+    def _handed_on(self, task: asyncio.Task[bool]) -> None:
+        events = self._under_way.pop(task)
+        self._room.release()
+        if task.cancelled():
+            self._failed(self.name, events)
+        elif (error := task.exception()) is not None:
+            log.error("the audit backend %s failed", self.name, exc_info=error)
+            self._failed(self.name, events)
+
+    async def _collect(self) -> None:
+        """Fill the batch until it is full, or its first event has waited long enough."""
+        if not self._batch:
+            self._batch.append(await self._queue.get())
         deadline = self._clock.monotonic() + self._config.wait
-        while len(batch) < self._config.size:
+        while len(self._batch) < self._config.size:
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 break
             try:
-                batch.append(await asyncio.wait_for(self._queue.get(), left))
+                async with asyncio.timeout(left):
+                    self._batch.append(await self._queue.get())
             except TimeoutError:
                 break
-        return batch
 
     async def _throttle(self) -> None:
         if not self._config.throttle:
@@ -99,9 +130,25 @@ class Batching:
             await self._clock.sleep(-self._tokens / self._config.qps)
 
     async def close(self) -> None:
-        waiting = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
-        for start in range(0, len(waiting), self._config.size):
-            await self._backend.process(waiting[start : start + self._config.size])
+        """Hand on what there is, for as long as a server that stops may wait for it."""
+        left = [*self._batch, *(self._queue.get_nowait() for _ in range(self._queue.qsize()))]
+        self._batch = []
+        try:
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                while left:
+                    await self._room.acquire()
+                    batch, left = left[: self._config.size], left[self._config.size :]
+                    self._hand_on(batch)
+                while self._under_way:
+                    await asyncio.wait(self._under_way)
+        except TimeoutError:
+            lost = len(left) + sum(self._under_way.values())
+            log.error("the audit backend %s did not take %d events before the server stopped", self.name, lost)
+            if left:
+                self._failed(self.name, len(left))
+            for task in tuple(self._under_way):
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._backend.close()
 
 

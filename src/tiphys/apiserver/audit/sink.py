@@ -15,7 +15,7 @@ from tiphys.apiserver.audit.backend import Backend, Batching, Truncating
 from tiphys.apiserver.audit.config import BATCH, STRICT, AuditConfig, Delivery
 from tiphys.apiserver.audit.logfile import LogBackend
 from tiphys.apiserver.audit.policy import Level
-from tiphys.apiserver.audit.webhook import WebhookBackend
+from tiphys.apiserver.audit.webhook import AT_ONCE, WebhookBackend
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.tasks import Runner
 
@@ -44,13 +44,13 @@ class Sink:
             self._add(LogBackend(config.log, self._clock, self._failed), config.log_delivery)
         if config.webhook is not None:
             webhook = WebhookBackend(config.webhook, config.webhook_backoff, self._clock, self._failed)
-            self._add(webhook, config.webhook_delivery)
+            self._add(webhook, config.webhook_delivery, at_once=AT_ONCE)
         for backend, _ in self._backends:
             runner.supervise(backend.run, f"audit {backend.name}")
 
-    def _add(self, backend: Backend, delivery: Delivery) -> None:
+    def _add(self, backend: Backend, delivery: Delivery, at_once: int = 1) -> None:
         if delivery.mode == BATCH:
-            backend = Batching(backend, delivery.batch, self._clock, self._failed)
+            backend = Batching(backend, delivery.batch, self._clock, self._failed, at_once=at_once)
         if delivery.truncate is not None:
             backend = Truncating(backend, delivery.truncate, self._failed)
         self._backends.append((backend, delivery.mode == STRICT))

@@ -25,10 +25,13 @@ log = logging.getLogger(__name__)
 _TRIES = 5
 _FACTOR = 1.5
 _MOST_ANSWER = 1 << 20
+AT_ONCE = 15
+"""So many batches may be on their way."""
 
 
 class WebhookBackend:
-    """Tries a batch five times, with growing pauses of ``backoff`` seconds at first; then it is lost and counted."""
+    """Tries a batch five times, whatever the answer, with growing pauses of ``backoff`` seconds at first; then it is
+    lost and counted."""
 
     name = "webhook"
 
@@ -52,7 +55,7 @@ class WebhookBackend:
                 await response.read(_MOST_ANSWER)
                 return True
             except (ApiError, ConnectionError, OSError, TimeoutError) as error:
-                if attempt == _TRIES - 1 or not _may_pass(error):
+                if attempt == _TRIES - 1:
                     log.error("%d audit events cannot be sent: %s", len(events), error)
                     break
             await self._clock.sleep(pause)
@@ -65,8 +68,3 @@ class WebhookBackend:
 
     async def close(self) -> None:
         await self._client.close()
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether trying again may help: a server that is busy or out of reach, not one that refuses."""
-    return not isinstance(error, ApiError) or error.code >= 500 or error.code == 429
