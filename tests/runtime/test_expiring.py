@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tiphys.runtime.expiring import Expiring
+import asyncio
+
+import pytest
+
+from tiphys.runtime.expiring import Expiring, SharedCalls
 
 
 def test_entries_end() -> None:
@@ -26,3 +30,44 @@ def test_a_full_table_drops_the_oldest_first() -> None:
     table.put(1, 1, until=9.0)
     assert table.get(997, 0.0) == (0,)
     assert table.get(998, 0.0) is None
+
+
+def test_who_asks_the_same_waits_for_one_answer_and_goes_away_alone() -> None:
+    asked: list[str] = []
+
+    async def main() -> None:
+        calls, let = SharedCalls[str, str](), asyncio.Event()
+
+        async def ask(key: str) -> str:
+            asked.append(key)
+            await let.wait()
+            if key == "wrong":
+                raise ValueError(key)
+            return key * 2
+
+        waiting = [
+            asyncio.ensure_future(calls.answer(key, lambda key=key: ask(key))) for key in ("a", "a", "wrong", "a")
+        ]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        alone = asyncio.ensure_future(calls.answer("b", lambda: ask("b")))
+        await asyncio.sleep(0)
+        alone.cancel()
+        await asyncio.sleep(0)
+        let.set()
+        first, second, wrong, third = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(first, asyncio.CancelledError)
+        assert (second, third, str(wrong)) == ("aa", "aa", "wrong")
+        assert asked == ["a", "wrong", "b"]
+        await asyncio.sleep(0)
+        assert await calls.answer("a", lambda: ask("a")) == "aa"  # it had ended: it is asked again
+        let.clear()
+        left = asyncio.ensure_future(calls.answer("c", lambda: ask("c")))
+        while "c" not in asked:
+            await asyncio.sleep(0)
+        calls.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+
+    asyncio.run(main())
+    assert asked == ["a", "wrong", "b", "a", "c"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -456,6 +457,31 @@ def test_a_webhook_says_whose_a_token_is(tmp_path: Path) -> None:
         run_real(work, Config(seed=1, token_webhook=TokenWebhook(reviewer.kubeconfig(tmp_path))))
         assert [review["spec"]["token"] for review in reviewer.asked] == ["good", "other", "broken", "bad"]
         assert reviewer.asked[0]["apiVersion"] == "authentication.k8s.io/v1"
+
+
+def test_one_review_answers_all_who_come_with_a_token_meanwhile(tmp_path: Path) -> None:
+    """The one who came first goes away; the webhook is slow."""
+    let = threading.Event()
+
+    def slow(review: Object) -> Object:
+        assert let.wait(60)
+        return {"authenticated": True, "user": {"username": "jane"}}
+
+    async def work(world: World) -> None:
+        first = asyncio.ensure_future(who(world, "good"))
+        while not reviewer.asked:
+            await asyncio.sleep(0.01)
+        others = [asyncio.ensure_future(who(world, "good")) for _ in range(100)]
+        await asyncio.sleep(0.05)
+        first.cancel()
+        let.set()
+        async with asyncio.timeout(60):
+            answers = await asyncio.gather(*others)
+        assert all(isinstance(answer, dict) and answer["username"] == "jane" for answer in answers)
+        assert len(reviewer.asked) == 1
+
+    with reviewing(slow) as reviewer:
+        run_real(work, Config(seed=1, token_webhook=TokenWebhook(reviewer.kubeconfig(tmp_path))))
 
 
 def test_an_issuer_whose_url_makes_no_sense_keeps_no_other_from_being_asked() -> None:

@@ -15,7 +15,7 @@ from tiphys.apiserver.call import User
 from tiphys.apiserver.config import TokenWebhook
 from tiphys.apiserver.webhooks.reviews import ReviewFailed, ReviewServer
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.expiring import Expiring
+from tiphys.runtime.expiring import Expiring, SharedCalls
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class WebhookTokens:
         self._clock = clock
         self._server = ReviewServer(settings.kubeconfig, "kube-apiserver", clock)
         self._known: Expiring[bytes, Object] = Expiring(_KEPT)
+        self._asked: SharedCalls[bytes, Object] = SharedCalls()
 
     async def bearer_of(self, token: str, audiences: Sequence[str]) -> Bearer | None:
         try:
@@ -51,6 +52,9 @@ class WebhookTokens:
         known = self._known.get(key, self._clock.monotonic())
         if known is not None:
             return known[0]
+        return await self._asked.answer(key, lambda: self._ask(key, token, audiences))
+
+    async def _ask(self, key: bytes, token: str, audiences: Sequence[str]) -> Object:
         version = self._settings.version
         spec: Object = {"token": token}
         if version == "v1" and audiences:
@@ -62,6 +66,7 @@ class WebhookTokens:
         return status
 
     async def close(self) -> None:
+        self._asked.cancel()
         await self._server.close()
 
 

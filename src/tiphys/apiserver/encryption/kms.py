@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from tiphys.api.fielderrors import FieldError
 from tiphys.api.gotext import quote
 from tiphys.apiserver.encryption.providers import PREFIX, AesGcm, Cipher, Opened, SealError
+from tiphys.runtime.expiring import SharedCalls
 from tiphys.validation.shared.common import fully_qualified_domain
 from tiphys.wire.protobuf import Schema
 
@@ -115,7 +116,7 @@ class KmsV2:
         self._version = ""
         """Of the service's API, as it said it first."""
         self._known: OrderedDict[_Identity, Cipher] = OrderedDict()
-        self._fetching: dict[_Identity, asyncio.Task[Cipher]] = {}
+        self._fetching: SharedCalls[_Identity, Cipher] = SharedCalls()
         self._failed: OrderedDict[_Identity, tuple[float, str]] = OrderedDict()
         """Until when, by the loop's time, a key that could not be fetched is not fetched again, and why not."""
         self._renewing = asyncio.Lock()
@@ -216,18 +217,16 @@ class KmsV2:
         until, reason = self._failed.get(identity, (now, ""))
         if now < until:
             raise SealError(reason)
-        fetch = self._fetching.get(identity)
-        if fetch is None:
-            fetch = self._fetching[identity] = asyncio.ensure_future(self._fetch(message))
-            fetch.add_done_callback(lambda done: self._fetched(identity, done))
-        return await asyncio.shield(fetch)
+        return await self._fetching.answer(identity, lambda: self._fetched(identity, message))
 
-    def _fetched(self, identity: _Identity, fetch: asyncio.Task[Cipher]) -> None:
-        del self._fetching[identity]
-        if not fetch.cancelled() and (error := fetch.exception()) is not None:
+    async def _fetched(self, identity: _Identity, message: Any) -> Cipher:
+        try:
+            return await self._fetch(message)
+        except SealError as error:
             self._failed[identity] = _now() + _FAILED_SECONDS, str(error)
             if len(self._failed) > _MAX_KNOWN:
                 self._failed.popitem(last=False)
+            raise
 
     async def _fetch(self, message: Any) -> Cipher:
         """Raises ``SealError``."""

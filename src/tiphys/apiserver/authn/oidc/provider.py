@@ -52,6 +52,8 @@ class Issuer:
         """Raises ``UnfitExpression`` and ``ssl.SSLError``."""
         self.settings = settings
         self.problem = f"oidc: authenticator for issuer {quote(settings.url)} is not initialized"
+        self.gone = False
+        """Whether another configuration has come, without it."""
         self._clock = clock
         self._mapper = ClaimMapper(settings)
         self._tls = client_context(settings.authority)
@@ -63,8 +65,8 @@ class Issuer:
         """Issuers of tokens with groups, by URL."""
 
     async def run(self) -> None:
-        """Try until the issuer has said where its keys are."""
-        while self.problem:
+        """Try until the issuer has said where its keys are, or is asked no more."""
+        while self.problem and not self.gone:
             try:
                 await self.discover()
             except ProviderFailed as error:
