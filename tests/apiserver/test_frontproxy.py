@@ -99,3 +99,36 @@ def test_extension_servers_are_told_whom_to_believe() -> None:
         assert data["requestheader-username-headers"] == '["X-Remote-User"]'
 
     run(work, CONFIG)
+
+
+def test_what_clients_say_of_themselves_reaches_nobody_behind() -> None:
+    """Neither in the headers that everybody knows, nor in those that this server's proxies, and so the servers behind
+    it, have for it."""
+    proxy = FrontProxy(
+        PROXIES.pem,
+        username_headers=("X-Remote-User", "X-Own-User"),
+        uid_headers=("X-Own-Uid",),
+        group_headers=("X-Own-Group",),
+        extra_prefixes=("X-Own-Extra-",),
+    )
+
+    async def work(world: World) -> None:
+        fields = sent(
+            ("X-Own-User", "root"),
+            ("X-Own-Uid", "0"),
+            ("X-Own-Group", "system:masters"),
+            ("X-Own-Group", "wheel"),
+            ("X-Own-Extra-Scopes", "all"),
+            ("X-Remote-User", "root"),
+            ("X-Remote-Uid", "0"),
+            ("X-Remote-Group", "system:masters"),
+            ("X-Remote-Extra-Scopes", "all"),
+            ("X-Own", "stays"),
+            ("Accept", "*/*"),
+        )
+        request = Request("GET", "/version", "", fields, b"", Peer(identity=("jane", ()), secure=True))
+        assert (await world.server.handler(request)).status == 200
+        assert dict(request.headers) == {"x-own": "stays", "accept": "*/*"}
+        assert request.headers.each("x-own-group") == []
+
+    run(work, Config(seed=1, client_ca=CLIENTS.pem, front_proxy=proxy))

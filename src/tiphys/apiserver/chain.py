@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from tiphys.apiserver.aside import LARGE, uncollected
 from tiphys.apiserver.authn.authenticator import Authenticator
+from tiphys.apiserver.authn.requestheader import clearing
 from tiphys.apiserver.authz.authorizer import Authorizer
 from tiphys.apiserver.call import Call, Endpoint, Filter
+from tiphys.apiserver.config import FrontProxy
 from tiphys.apiserver.filters.auditid import identify
 from tiphys.apiserver.filters.authentication import authenticate
 from tiphys.apiserver.filters.authorization import authorize
@@ -45,6 +47,8 @@ class Parts:
     """Whether callers without a credential may reach a path."""
     request_timeout: float
     max_body: int
+    front_proxy: FrontProxy | None = None
+    """Who may say who the caller is."""
     browsers: Sequence[Filter] = ()
     unauthenticated: Sequence[Filter] = ()
     """See each request before its caller is known."""
@@ -64,7 +68,7 @@ def build_chain(parts: Parts, endpoint: Endpoint) -> Handler:
                 limit_body(parts.max_body),
                 limit_time(parts.request_timeout),
                 *parts.unauthenticated,
-                authenticate(parts.authenticator, parts.anonymous),
+                authenticate(parts.authenticator, parts.anonymous, clearing(parts.front_proxy)),
                 *parts.audit,
                 impersonate(parts.authorizer),
                 parts.admit,

@@ -189,6 +189,7 @@ class APIServer:
             anonymous=_anonymous(self.authentication, self.authorization),
             request_timeout=config.request_timeout,
             max_body=config.max_body_bytes,
+            front_proxy=config.front_proxy,
             browsers=(*((self.leaving.filter,) if config.shutdown_retry_after else ()), *_browsers(config)),
         )
         aggregator = Aggregator(services, self.backends, redirects=config.aggregator_redirects)

@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import unquote
 
 from tiphys.api.credentials import EXPIRED, in_force
@@ -32,10 +33,7 @@ class RequestHeaders:
         name = _common_name(certificate)
         if self._proxy.names and name not in self._proxy.names:
             raise Rejected(f"x509: subject with cn={name} is not in the allowed list")
-        user = user_of_headers(request.headers, self._proxy)
-        if user is not None:
-            _clear(request.headers, self._proxy)
-        return user
+        return user_of_headers(request.headers, self._proxy)
 
 
 _common_name = remembered(64, longest=4096)(common_name)
@@ -61,11 +59,19 @@ def _first(headers: Headers, names: tuple[str, ...]) -> str:
     return next((headers[name] for name in _lower(names) if headers.get(name)), "")
 
 
-def _clear(headers: Headers, proxy: FrontProxy) -> None:
-    """Nothing behind the authentication may take them for the caller's own."""
-    single = _lower((*proxy.username_headers, *proxy.uid_headers, *proxy.group_headers))
-    for key in [key for key in headers if key in single or key.startswith(_lower(proxy.extra_prefixes))]:
-        del headers[key]
+def clearing(proxy: FrontProxy | None) -> Callable[[Headers], None]:
+    """Takes out of a request what proxies say of callers, in the standard headers and in those of ``proxy``, whoever
+    sent them. A server behind this one, which believes this one, must not take a client's word for this server's."""
+    proxies = [FrontProxy(b""), *((proxy,) if proxy is not None else ())]
+    names = {name for each in proxies for name in (*each.username_headers, *each.uid_headers, *each.group_headers)}
+    single = frozenset(_lower(tuple(names)))
+    prefixes = tuple({prefix for each in proxies for prefix in _lower(each.extra_prefixes)})
+
+    def clear(headers: Headers) -> None:
+        for key in [key for key in headers if key in single or key.startswith(prefixes)]:
+            del headers[key]
+
+    return clear
 
 
 def _lower(names: tuple[str, ...]) -> tuple[str, ...]:

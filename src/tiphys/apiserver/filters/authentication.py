@@ -12,13 +12,16 @@ from tiphys.api import errors
 from tiphys.api.credentials import has_space_before_token
 from tiphys.apiserver.authn.authenticator import Authenticator, Rejected, authorization
 from tiphys.apiserver.call import ANONYMOUS, Call, Endpoint, Filter
-from tiphys.wire.http import Response
+from tiphys.wire.http import Headers, Response
 
 log = logging.getLogger(__name__)
 
 
-def authenticate(authenticator: Authenticator, anonymous: Callable[[str], bool]) -> Filter:
-    """The filter that sets ``call.user`` and removes the credential; 401 for a wrong one."""
+def authenticate(
+    authenticator: Authenticator, anonymous: Callable[[str], bool], clear: Callable[[Headers], None]
+) -> Filter:
+    """The filter that sets ``call.user`` and removes the credential; 401 for a wrong one. ``clear`` removes what else
+    says who the caller is."""
 
     async def filter(call: Call, proceed: Endpoint) -> Response:
         try:
@@ -38,6 +41,7 @@ def authenticate(authenticator: Authenticator, anonymous: Callable[[str], bool])
             call.warn(warning)
         # Nothing behind this point may see the credential.
         call.request.headers.pop("authorization", None)
+        clear(call.request.headers)
         return await proceed(call)
 
     return filter

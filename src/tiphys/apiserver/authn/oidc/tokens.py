@@ -48,8 +48,8 @@ class OidcTokens:
         for issuer in issuers:
             if issuer.problem:
                 await issuer.discover()
-        for left in self._issuers.values():
-            left.gone = left not in issuers
+        for left in set(self._issuers.values()).difference(issuers):
+            left.gone = True
         self._issuers = {issuer.settings.url: issuer for issuer in issuers}
 
 
