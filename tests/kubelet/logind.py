@@ -15,21 +15,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from dbus_fast import BusType, Message, PropertyAccess
-from dbus_fast.aio import MessageBus
+from dbus_fast import Message, PropertyAccess
 from dbus_fast.annotations import DBusBool, DBusInt32, DBusStr, DBusUInt64, DBusUnixFd
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property, dbus_signal
 
-_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>system</type>
-  <listen>unix:path={folder}/bus</listen>
-  <policy context="default">
-    <allow user="*"/><allow own="*"/><allow send_type="*"/><allow send_destination="*"/><allow receive_type="*"/>
-  </policy>
-</busconfig>
-"""
+from tests.kubelet.privatebus import PrivateBus
 
 
 class Manager(ServiceInterface):
@@ -111,48 +101,34 @@ class Systemd(ServiceInterface):
 
 
 class Machine:
-    """A bus of Debian's dbus-daemon in ``folder``, with a login manager on it."""
+    """A bus in ``folder``, with a login manager on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._config = folder / "bus.conf"
-        self._socket = folder / "bus"
-        self._config.write_text(_CONFIG.format(folder=folder))
-        self._bus: MessageBus | None = None
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._bus = PrivateBus(folder, monkeypatch)
         self.manager = Manager(folder / "logind.conf.d", self)
         self.manager.config.mkdir()
 
     async def start(self) -> None:
-        self._socket.unlink(missing_ok=True)
-        self._daemon = await asyncio.create_subprocess_exec("dbus-daemon", "--nofork", f"--config-file={self._config}")
-        while True:
-            try:
-                self._bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
-                break
-            except (FileNotFoundError, ConnectionRefusedError):  # it is bound first, and listens a moment later
-                assert self._daemon.returncode is None, "dbus-daemon has ended"
-                await asyncio.sleep(0.01)
-        self._bus.add_message_handler(self._note)
-        self._bus.export("/org/freedesktop/login1", self.manager)
-        self._bus.export("/org/freedesktop/systemd1", Systemd(self.manager))
+        await self._bus.start()
+        bus = await self._bus.connect()
+        bus.add_message_handler(self._note)
+        bus.export("/org/freedesktop/login1", self.manager)
+        bus.export("/org/freedesktop/systemd1", Systemd(self.manager))
         for name in ("login1", "systemd1"):
-            await self._bus.request_name(f"org.freedesktop.{name}")
+            await bus.request_name(f"org.freedesktop.{name}")
 
     def _note(self, message: Message) -> None:
         if message.member == "Inhibit" and message.sender:
             self.manager.callers.append(message.sender)
 
     async def stop(self) -> None:
-        if self._bus is not None:
-            self._bus.disconnect()
-        self._daemon.terminate()
-        await self._daemon.wait()
+        await self._bus.stop()
 
 
 @asynccontextmanager
 async def login_manager(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Manager]:
     """A machine with a login manager; ``DBUS_SYSTEM_BUS_ADDRESS`` leads to its bus."""
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={folder}/bus")
-    machine = Machine(folder)
+    machine = Machine(folder, monkeypatch)
     try:
         await machine.start()
         yield machine.manager

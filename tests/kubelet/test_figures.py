@@ -23,10 +23,10 @@ from tests.kubelet.world import (
     pod,
 )
 from tiphys.api.object import Object
+from tiphys.kubelet.cgroups.names import place
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configz import describe
 from tiphys.kubelet.node import measures
-from tiphys.kubelet.node.cgroups import place
 from tiphys.kubelet.node.storage import DiskUse, Filesystem, PodStorage, VolumeUse
 from tiphys.kubelet.runtime.service import (
     Container,

@@ -10,11 +10,11 @@ import pytest
 
 from tests.kubelet.test_pages import Ask, seen
 from tests.kubelet.world import World
+from tiphys.kubelet.cgroups.files import CgroupFiles
 from tiphys.kubelet.command import configuration, parser
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configfile import FIELDS, apply_file
 from tiphys.kubelet.configz import FIXED, describe
-from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.node.preparing import prepare
 from tiphys.kubelet.server.auth import subresources
 from tiphys.runtime.component import CannotStart, ConfigError
@@ -125,11 +125,11 @@ def test_machines_that_swap_or_have_old_control_groups_are_refused_if_asked(tmp_
     with pytest.raises(CannotStart, match="running with swap on is not supported"):
         prepare(config, swaps)
     prepare(KubeletConfig("n"), swaps)
-    old = Cgroups(tmp_path)
+    old = CgroupFiles(tmp_path)
     with pytest.raises(CannotStart, match="not run on a host using cgroup v1"):
         prepare(KubeletConfig("n", fail_cgroup_v1=True), swaps, old)
     (tmp_path / "cgroup.controllers").touch()
-    prepare(KubeletConfig("n", fail_cgroup_v1=True), swaps, Cgroups(tmp_path))
+    prepare(KubeletConfig("n", fail_cgroup_v1=True), swaps, CgroupFiles(tmp_path))
 
 
 def test_the_kubelet_may_have_as_many_files_open_as_it_is_told() -> None:

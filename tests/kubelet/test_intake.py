@@ -390,25 +390,6 @@ def test_a_volume_that_takes_long_to_be_given_is_told_of(tmp_path: Path, monkeyp
     play(tmp_path, scene)
 
 
-@pytest.mark.parametrize("unified", [False, True])
-def test_all_pods_together_get_what_is_not_reserved(tmp_path: Path, unified: bool) -> None:
-    from tiphys.kubelet.node.cgroups import Cgroups
-
-    if unified:
-        for folder in (tmp_path, tmp_path / "kubepods"):
-            folder.mkdir(exist_ok=True)
-            (folder / "cgroup.controllers").write_text("cpu memory\n")
-            (folder / "cgroup.subtree_control").write_text("cpu memory\n")
-        files = {"kubepods/cpu.weight": "79", "kubepods/memory.max": "1024"}
-    else:
-        files = {"cpu/kubepods/cpu.shares": "2048", "memory/kubepods/memory.limit_in_bytes": "1024"}
-    for path in files:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text("max\n")
-    Cgroups(tmp_path).limit_all("kubepods", 2000, 1024)
-    assert {path: (tmp_path / path).read_text().strip() for path in files} == files
-
-
 def test_what_ran_before_keeps_its_place_over_a_restart(tmp_path: Path) -> None:
     async def scene(world: World) -> None:
         world.add(asking("zebra", "3"))

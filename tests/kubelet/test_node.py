@@ -1,4 +1,4 @@
-"""Smaller parts: admission, logs, garbage, images' names, the command line, cgroups, static pods."""
+"""Smaller parts: admission, logs, garbage, images' names, the command line, static pods."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from tiphys.kubelet.container.images import (
 from tiphys.kubelet.container.log_rotation import to_remove
 from tiphys.kubelet.container.logs import LogOptions, parse_line, read_last_lines, read_log
 from tiphys.kubelet.node.agent import _patch
-from tiphys.kubelet.node.cgroups import Cgroups, pod_limits
 from tiphys.kubelet.node.gc import dead_containers, dead_sandboxes, unused_images
 from tiphys.kubelet.pod.admission import admit
 from tiphys.kubelet.runtime.service import Container, ContainerState, Image, Sandbox
@@ -327,38 +326,6 @@ def test_the_nodes_resolver_is_one_that_pods_can_reach(tmp_path: Path) -> None:
     real.write_text("nameserver 9.9.9.9\n")
     assert config.default_resolver_file(str(stub), real) == str(real)
     assert config.default_resolver_file(str(real), stub) == str(real)
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_cgroups_of_pods(tmp_path: Path, version: int) -> None:
-    both = {"requests": {"cpu": "1", "memory": "1Mi"}, "limits": {"cpu": "1", "memory": "1Mi"}}
-    wanted = pod("web", container("main", resources=both))
-    if version == 2:
-        (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
-        (tmp_path / "cgroup.subtree_control").write_text("cpu memory pids")
-        folder = tmp_path / "podx"
-        folder.mkdir()
-        for name in ("cpu.max", "cpu.weight", "memory.max"):
-            (folder / name).write_text("")
-        Cgroups(tmp_path).ensure("/podx", wanted)
-        assert (folder / "cpu.max").read_text() == "100000 100000"
-        assert (folder / "cpu.weight").read_text() == "39"
-        assert (folder / "memory.max").read_text() == str(1 << 20)
-        return
-    for controller in ("cpu", "memory"):
-        (tmp_path / controller / "kubepods" / "podx").mkdir(parents=True)
-    (tmp_path / "cpu/kubepods/podx/cpu.cfs_quota_us").write_text("")
-    Cgroups(tmp_path).ensure("/kubepods/podx", wanted)
-    assert (tmp_path / "cpu/kubepods/podx/cpu.cfs_quota_us").read_text() == "100000"
-    (tmp_path / "cpu/kubepods/podx/cpu.cfs_quota_us").unlink()
-    Cgroups(tmp_path).remove("/kubepods/podx")
-    assert not (tmp_path / "cpu/kubepods/podx").exists()
-
-
-def test_a_pod_with_an_unlimited_container_has_no_limit() -> None:
-    limited = container("a", resources={"limits": {"memory": "1Mi"}})
-    assert pod_limits(pod("web", limited))["memory"] == 1 << 20
-    assert pod_limits(pod("web", limited, container("b")))["memory"] == 0
 
 
 def test_static_pods(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def settings_for_machine(data_dir: Path, run_dir: Path, *, sandbox_image: str = 
         cni_bin_dir=run_dir / "cni-bin",
         certs_dir=data_dir / "registries",
         snapshotter="overlayfs" if overlay_works(root) else "native",
-        systemd_cgroup=systemd_is_init() and cgroup_version() == 2 and not is_rootless(),
+        systemd_cgroup=systemd_answers() and cgroup_version() == 2 and not is_rootless(),
         restrict_oom_score_adj=is_rootless() or not has_capability(CAP_SYS_RESOURCE),
         disable_cgroup=is_rootless() and not cgroups_are_ours(),
         sandbox_image=sandbox_image,
@@ -112,6 +112,11 @@ def cgroup_version() -> int:
 
 def systemd_is_init() -> bool:
     return Path("/run/systemd/system").is_dir()
+
+
+def systemd_answers() -> bool:
+    """Whether systemd can be asked for cgroups, which takes D-Bus."""
+    return systemd_is_init() and Path("/run/dbus/system_bus_socket").exists()
 
 
 def overlay_works(directory: Path) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tiphys.cluster import kubeconfig, lifecycle, nodes, pods
-from tiphys.cluster.containerd import ContainerdError, remove_leftovers, settings_for_node
+from tiphys.cluster.containerd import ContainerdError, remove_leftovers, settings_for_node, systemd_is_init
 from tiphys.cluster.networking import network, nodenetwork
 from tiphys.cluster.processes import Traces, another_kubelet_runs, cgroups_of, traces
 from tiphys.cluster.settings import Settings
@@ -121,13 +121,21 @@ def _remove_cgroups(ours: Traces, mount: Path = Path("/sys/fs/cgroup")) -> None:
 
     Another cluster makes and removes cgroups beside ours meanwhile: each may be gone when it is looked at.
     """
-    for folder in sorted(cgroups_of(ours.owners), key=lambda path: -len(path.parts)):
+    folders = sorted(cgroups_of(ours.owners), key=lambda path: -len(path.parts))
+    tops = [] if another_kubelet_runs() else list(_tops(mount))
+    _stop_slices([*folders, *map(Path, tops)])
+    for folder in folders:
         _remove_cgroup(folder)
-    if another_kubelet_runs():
-        return
-    for top in list(_tops(mount)):
+    for top in tops:
         for name, _, _ in os.walk(top, topdown=False):
             _remove_cgroup(name)
+
+
+def _stop_slices(folders: list[Path]) -> None:
+    """Those that are units of systemd's are removed by it, which would otherwise go on to know of them."""
+    slices = sorted({folder.name for folder in folders if folder.suffix == ".slice"})
+    if slices and systemd_is_init():
+        subprocess.run(["systemctl", "stop", *slices], capture_output=True, check=False)
 
 
 def _remove_cgroup_tree(name: str, mount: Path = Path("/sys/fs/cgroup")) -> None:

@@ -106,7 +106,7 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "syncFrequency": seconds_text(config.sync_frequency),
         **({"tlsCipherSuites": list(config.tls_ciphers)} if config.tls_ciphers else {}),
         "tlsMinVersion": config.tls_versions,
-        "enforceNodeAllocatable": ["pods" if _enforces(config) else "none"],
+        "enforceNodeAllocatable": ["pods" if config.cgroups_per_qos else "none"],
         "evictionHard": dict(config.eviction_hard),
         "evictionPressureTransitionPeriod": seconds_text(config.eviction_transition),
         "imageGCHighThresholdPercent": config.image_gc_high_percent,
@@ -155,7 +155,3 @@ def _shutdown_periods(config: KubeletConfig) -> list[dict[str, int]]:
         {"priority": period.priority, "shutdownGracePeriodSeconds": period.seconds}
         for period in config.shutdown_periods
     ]
-
-
-def _enforces(config: KubeletConfig) -> bool:
-    return config.cgroups_per_qos and config.cgroup_driver != "systemd"

@@ -23,6 +23,11 @@ from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.kubelet import labels
 from tiphys.kubelet.api_objects import ApiObjects
+from tiphys.kubelet.cgroups.files import CgroupFiles
+from tiphys.kubelet.cgroups.kills import MemoryKills, count_kills
+from tiphys.kubelet.cgroups.limits import total_limits
+from tiphys.kubelet.cgroups.manager import CgroupDriver, PodCgroups
+from tiphys.kubelet.cgroups.systemd import SystemdSlices
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.container.builder import ConfigBuilder
 from tiphys.kubelet.container.cdi import reads_cdi
@@ -38,12 +43,11 @@ from tiphys.kubelet.dra.health import HealthMonitor
 from tiphys.kubelet.dra.manager import SWEEP_PERIOD, ClaimManager
 from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.node.agent import NodeAgent, Periods
-from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.node.eviction import EvictionManager, read_signals
 from tiphys.kubelet.node.gc import ContainerGC, ImageGC
 from tiphys.kubelet.node.health import RuntimeHealth
 from tiphys.kubelet.node.housekeeping import Housekeeping
-from tiphys.kubelet.node.machine import MachineInfo, default_node_ip, read_machine
+from tiphys.kubelet.node.machine import MachineInfo, default_node_ip, most_processes, read_machine
 from tiphys.kubelet.node.node_reporter import NodeReporter
 from tiphys.kubelet.node.oom import OomWatcher
 from tiphys.kubelet.node.resolver import MISSING_CLUSTER_DNS, ClusterDNS
@@ -186,6 +190,7 @@ class Kubelet:
         )
         self.pods = Informer(client, PODS, clock, field_selector=f"spec.nodeName={config.node_name}", rng=self._rng)
         self.services = Informer(client, SERVICES, clock, rng=self._rng)
+        self._cgroup_files = CgroupFiles()
         self._wire()
 
     def _assign(self, topology: CpuTopology | None, numa_nodes: numa.Numa | None) -> None:
@@ -310,6 +315,7 @@ class Kubelet:
             classes=classes,
             assigner=self._assigner,
             claims=self.claims,
+            kills=MemoryKills(self._memory_kills),
         )
         self.mirrors = MirrorPodClient(self.client, lambda: self.node.node, self.pods.store.get)
         self.allocations = Allocations(config.root)
@@ -318,6 +324,7 @@ class Kubelet:
             self._resize_problem,
             events,
         )
+        self._cgroups = self._make_cgroups()
         self._sync = PodSync(
             settings=self.settings,
             clock=clock,
@@ -328,7 +335,7 @@ class Kubelet:
             volumes=self.volumes,
             objects=objects,
             tokens=tokens,
-            cgroups=Cgroups(pod_pids=config.pod_pids_limit),
+            cgroups=self._cgroups,
             probes=self.probes,
             status=self.status,
             backoff=backoff,
@@ -441,13 +448,27 @@ class Kubelet:
             clock=clock,
             known=self._all_known,
             event=report,
-            remove_cgroup=self._remove_cgroup,
+            remove_cgroup=self._cgroups.remove_uid,
         )
 
-    def _remove_cgroup(self, uid: str) -> None:
-        """Remove a pod's cgroup, whose uid is all that is known of it. systemd removes its own. Raises ``OSError``."""
-        if self.config.cgroups_per_qos and self.config.cgroup_driver != "systemd":
-            Cgroups().remove_pod(self.settings.pods_cgroup, uid)
+    def _memory_kills(self, uid: str) -> int | None:
+        counted = (count_kills(path) for path in self.settings.cgroups_of(uid))
+        return next((kills for kills in counted if kills is not None), None)
+
+    def _make_cgroups(self) -> PodCgroups:
+        config = self.config
+        driver: CgroupDriver | None = None
+        if config.cgroups_per_qos:
+            driver = SystemdSlices(self._cgroup_files) if config.cgroup_driver == "systemd" else self._cgroup_files
+        return PodCgroups(
+            driver,
+            self.settings.top_cgroup,
+            total=total_limits(self.machine.cpus, self.machine.memory, most_processes(), config.reserved),
+            pod_pids=config.pod_pids_limit,
+            active=self._active,
+            event=self._reporter.event,
+            figures=self.figures,
+        )
 
     async def run(self, ready: Ready = whenever) -> None:
         """Register, follow the pods, and keep everything going until cancelled. ``ready``: the pods are known."""
@@ -462,9 +483,10 @@ class Kubelet:
             if self.config.pod_cidr:
                 await self.runtime.update_pod_cidr(self.config.pod_cidr)
             runner.supervise(self.services.run, "services")
-            cgroups = Cgroups()
-            self._reporter.starting(cgroups)
-            self._reporter.enforce_allocatable(cgroups)
+            self._reporter.starting(unified=self._cgroup_files.unified)
+            stack.push_async_callback(self._cgroups.close)
+            await self._cgroups.begin()
+            runner.supervise(self._cgroups.run, "cgroups of pods")
             await self.health.check()
             runner.supervise(self.health.run, "runtime health")
             await self.pleg.relist()

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tiphys.api.pods.qos import BEST_EFFORT, BURSTABLE, qos_of
+from tiphys.kubelet.cgroups.names import Name, of_all_pods, of_pod, of_uid, path_of, place, slice_of
 from tiphys.kubelet.container.security import HostSecurity
 from tiphys.kubelet.node.resolver import ClusterDNS
-from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 
 
@@ -37,18 +36,24 @@ class NodeSettings:
         return self.root / "pods" / pod_uid
 
     @property
+    def top_cgroup(self) -> Name:
+        """The cgroup of all pods."""
+        return of_all_pods(self.cgroup_root)
+
+    @property
     def pods_cgroup(self) -> str:
-        """The cgroup of all pods, from the top of the hierarchy."""
-        top = "kubepods.slice" if self.cgroup_driver == "systemd" else "kubepods"
-        return "/".join(part for part in (self.cgroup_root.strip("/"), top) if part)
+        """The same as a path from the top of the hierarchy."""
+        return place(self._in_the_drivers_way(self.top_cgroup))
 
     def cgroup_parent(self, pod: Pod) -> str:
         """The cgroup of a pod, in the way of the cgroup driver; empty if pods have no cgroups of their own."""
+        return self._in_the_drivers_way(of_pod(self.top_cgroup, pod)) if self.cgroups_per_qos else ""
+
+    def cgroups_of(self, pod_uid: str) -> list[str]:
+        """Paths of the cgroups that a pod may have, whatever its quality of service is."""
         if not self.cgroups_per_qos:
-            return ""
-        quality, uid = qos_of(pod), pods.uid_of(pod)
-        middle = {BURSTABLE: "burstable", BEST_EFFORT: "besteffort"}.get(quality, "")
-        if self.cgroup_driver == "systemd":
-            return "-".join(part for part in ("kubepods", middle, f"pod{uid.replace('-', '_')}") if part) + ".slice"
-        parts = [self.cgroup_root.strip("/"), "kubepods", middle, f"pod{uid}"]
-        return "/" + "/".join(part for part in parts if part)
+            return []
+        return [place(self._in_the_drivers_way(name)) for name in of_uid(self.top_cgroup, pod_uid)]
+
+    def _in_the_drivers_way(self, name: Name) -> str:
+        return slice_of(name) if self.cgroup_driver == "systemd" else path_of(name)

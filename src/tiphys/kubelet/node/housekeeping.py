@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from tiphys.kubelet import labels
@@ -47,7 +47,7 @@ class Housekeeping:
         clock: Clock,
         known: Callable[[], set[str]],
         event: Callable[[EventType, str, str], None],
-        remove_cgroup: Callable[[str], None],
+        remove_cgroup: Callable[[str], Awaitable[None]],
     ) -> None:
         self._remove_cgroup = remove_cgroup
         self._event = event
@@ -92,8 +92,9 @@ class Housekeeping:
         for uid in self._volumes.known_pods():
             if self._is_orphan(uid):
                 try:
-                    self._remove_cgroup(uid)  # as for pods that end: first what runs, then what it uses
-                    await self._volumes.unmount(uid)
+                    await self._remove_cgroup(uid)  # as for pods that end: first what runs, then what it uses
+                    if self._is_orphan(uid):
+                        await self._volumes.unmount(uid)
                 except OSError as error:
                     log.warning("cannot remove the folder of pod %s: %s", uid, error)
         await self._volumes.sweep()
@@ -125,6 +126,7 @@ class Housekeeping:
             await self._killer.kill_pod(pod, observed, 1)
         if self._is_orphan(uid):
             await self._containers.remove_pod(uid)
+            self._pod_runtime.forget(uid)
         await self._pleg.relist()
 
     async def _collect_for_ever(self) -> None:

@@ -78,6 +78,11 @@ def memory_available() -> int:
     return meminfo()["MemAvailable"]
 
 
+def most_processes() -> int:
+    """How many processes and threads the kernel allows."""
+    return min(int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max"))
+
+
 def swaps_memory_volumes(swaps: Path = Path("/proc/swaps"), release: str = "") -> bool:
     """Whether what is written to memory may be swapped to a disk: there is swap, and tmpfs cannot do without (6.4)."""
     numbers = (release or platform.release()).split("-")[0].split(".")

@@ -13,13 +13,11 @@ from tiphys.client import errors
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.devices.manager import DeviceManager
 from tiphys.kubelet.node.agent import NodeAgent
-from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.node.health import RuntimeHealth
 from tiphys.kubelet.node.machine import MachineInfo, swaps_memory_volumes
 from tiphys.kubelet.node.resolver import host_complaint
 from tiphys.kubelet.node.status import NodeFacts, allocatable
 from tiphys.kubelet.node.thresholds import kept_free
-from tiphys.kubelet.quantities import milli, value
 from tiphys.kubelet.recorder import EventType, Recorder
 from tiphys.kubelet.runtime.service import ImageService, RuntimeFailure
 from tiphys.kubelet.settings import NodeSettings
@@ -79,11 +77,12 @@ class NodeReporter:
         node: dict[str, Any] = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
         self._recorder.event(node, type_, reason, message)
 
-    def starting(self, cgroups: Cgroups) -> None:
+    def starting(self, *, unified: bool) -> None:
+        """``unified``: the machine has version 2 of cgroups."""
         self.event("Normal", "Starting", "Starting kubelet.")
         if complaint := host_complaint(self._settings.dns):
             self.event("Warning", "CheckLimitsForResolvConf", complaint)
-        if not cgroups.unified:
+        if not unified:
             self.event("Warning", "CgroupV1", _CGROUP_V1)
         if swaps_memory_volumes():
             message = (
@@ -91,21 +90,6 @@ class NodeReporter:
                 "might be swapped to disk and should no longer be considered secure."
             )
             self.event("Warning", "PossibleMemoryBackedVolumesOnDisk", message)
-
-    def enforce_allocatable(self, cgroups: Cgroups) -> None:
-        """All pods together get what is not reserved for the system. With systemd's driver, systemd is asked to."""
-        config = self._config
-        if not config.cgroups_per_qos or config.cgroup_driver == "systemd":
-            return
-        memory = self._machine.memory - value(config.reserved.get("memory"))
-        cpu = self._machine.cpus * 1000 - milli(config.reserved.get("cpu"))
-        try:
-            cgroups.limit_all(self._settings.pods_cgroup, cpu, memory)
-        except OSError as error:
-            message = f"Failed to update Node Allocatable Limits {self._settings.pods_cgroup}: {error}"
-            self.event("Warning", "FailedNodeAllocatableEnforcement", message)
-        else:
-            self.event("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
 
     def transition(self, condition: str, status: str) -> None:
         if reason := _TRANSITIONS.get((condition, status)):

@@ -10,8 +10,8 @@ import logging
 import resource
 from pathlib import Path
 
+from tiphys.kubelet.cgroups.files import CgroupFiles
 from tiphys.kubelet.config import KubeletConfig
-from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.runtime.component import CannotStart
 from tiphys.runtime.system.oomscore import adjust_oom_score
 
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 _SWAPS = Path("/proc/swaps")
 
 
-def prepare(config: KubeletConfig, swaps: Path = _SWAPS, cgroups: Cgroups | None = None) -> None:
+def prepare(config: KubeletConfig, swaps: Path = _SWAPS, cgroups: CgroupFiles | None = None) -> None:
     """Raises ``CannotStart``."""
-    if config.fail_cgroup_v1 and not (cgroups or Cgroups()).unified:
+    if config.fail_cgroup_v1 and not (cgroups or CgroupFiles()).unified:
         raise CannotStart(
             "kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be"
             " removed in a future release"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tiphys.kubelet.cgroups.kills import MemoryKills
 from tiphys.kubelet.container.builder import ConfigBuilder, ConfigFailure
 from tiphys.kubelet.container.hooks import HookFailure, HookRunner
 from tiphys.kubelet.container.images import ImageFailure, ImageManager
@@ -107,7 +108,9 @@ class PodRuntime:
         classes: RuntimeClasses,
         assigner: Assigner,
         claims: ClaimManager,
+        kills: MemoryKills,
     ) -> None:
+        self._kills = kills
         self._claims = claims
         self._assigner = assigner
         self._classes = classes
@@ -138,8 +141,12 @@ class PodRuntime:
             namespace=first.namespace if first else "",
             ips=first.ips if first and first.ready else (),
             sandboxes=tuple(ordered),
-            containers=newest_first(run for run in runs if run is not None),
+            containers=newest_first(self._kills.explain(pod_uid, [run for run in runs if run is not None])),
         )
+
+    def forget(self, pod_uid: str) -> None:
+        """Nothing of the pod is left."""
+        self._kills.forget(pod_uid)
 
     async def _inspect(self, container: Container) -> ObservedContainer | None:
         try:

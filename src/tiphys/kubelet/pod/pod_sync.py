@@ -17,11 +17,11 @@ from tiphys.client import errors
 from tiphys.client.resources import SECRETS
 from tiphys.controlkit.objects import parse_time, timestamp
 from tiphys.kubelet.api_objects import ApiObjects
+from tiphys.kubelet.cgroups.manager import PodCgroups
 from tiphys.kubelet.container.images import ImageManager
 from tiphys.kubelet.container.killer import Killer
 from tiphys.kubelet.dra.manager import ClaimManager, ClaimsNotPrepared
 from tiphys.kubelet.figures import KubeletFigures
-from tiphys.kubelet.node.cgroups import Cgroups
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.actions import compute_actions
 from tiphys.kubelet.pod.allocation import Allocations
@@ -76,7 +76,7 @@ class PodSync:
         volumes: VolumeManager,
         objects: ApiObjects,
         tokens: TokenManager,
-        cgroups: Cgroups,
+        cgroups: PodCgroups,
         probes: ProbeManager,
         status: StatusManager,
         backoff: KeyedBackoff,
@@ -174,9 +174,7 @@ class PodSync:
         """
         uid = pods.uid_of(pod)
         try:
-            with self._figures.cgroup("update"):
-                quota = not self._assigner.has_processors(uid)
-                self._cgroups.ensure(self._settings.cgroup_parent(pod), pod, quota=quota)
+            await self._cgroups.ensure(pod, quota=not self._assigner.has_processors(uid))
         except OSError as error:
             message = f"unable to ensure pod container exists: {error}"
             self._events.pod(pod, "Warning", "FailedCreatePodContainer", message)
@@ -389,13 +387,13 @@ class PodSync:
         """Nothing runs any more: remove volumes and cgroups, and release the pod for deletion."""
         uid = pods.uid_of(pod)
         try:
-            with self._figures.cgroup("destroy"):  # first what runs, then what it uses
-                self._cgroups.remove(self._settings.cgroup_parent(pod))
+            await self._cgroups.remove(pod)  # first what runs, then what it uses
             await self._claims.unprepare(uid)
             await self._volumes.unmount(uid)
         except (OSError, ClaimsNotPrepared) as error:
             log.warning("pod %s: cannot clean up yet: %s", pods.key_of(pod), error)
             return Next(_RETRY_SOON)
+        self._runtime.forget(uid)
         self._objects.release(uid)
         self._tokens.release(uid)
         self._images.release(uid)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.kubelet import labels
-from tiphys.kubelet.node.cgroups import place
+from tiphys.kubelet.cgroups.names import place
 from tiphys.kubelet.node.measures import (
     Machine,
     Pressures,

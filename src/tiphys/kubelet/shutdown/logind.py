@@ -8,23 +8,24 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiphys.kubelet.systembus import BusFailure, BusInterface, SystemBus
+
 if TYPE_CHECKING:
     from dbus_fast import Message
-    from dbus_fast.aio import MessageBus
 
 log = logging.getLogger(__name__)
 
-SERVICE, PATH, INTERFACE = "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager"
+SERVICE, PATH = "org.freedesktop.login1", "/org/freedesktop/login1"
+MANAGER = BusInterface(SERVICE, PATH, f"{SERVICE}.Manager")
 SIGNAL = "PrepareForShutdown"
-_BUS, _BUS_PATH = "org.freedesktop.DBus", "/org/freedesktop/DBus"
+_PROPERTIES = BusInterface(SERVICE, PATH, "org.freedesktop.DBus.Properties")
+_SYSTEMD = BusInterface("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 CONFIG_FOLDER = Path("/etc/systemd/logind.conf.d")
 _CONFIG_FILE = "99-kubelet.conf"
-_ANSWER_SECONDS = 25.0
-"""As long as D-Bus' own library waits for an answer."""
 _MOST_NEWS = 16
 
 
@@ -35,31 +36,25 @@ class LogindFailure(Exception):
 class Logind:
     """One connection to the bus."""
 
-    def __init__(self, bus: MessageBus) -> None:
+    def __init__(self, bus: SystemBus) -> None:
         self._bus = bus
         self._news: asyncio.Queue[tuple[str, bool]] = asyncio.Queue(_MOST_NEWS)
 
     @classmethod
     async def connect(cls) -> Logind:
-        """Raises ``LogindFailure``. The bus is the system's, or ``DBUS_SYSTEM_BUS_ADDRESS`` of the environment."""
-        from dbus_fast import AuthError, BusType, DBusError, InvalidAddressError
-        from dbus_fast.aio import MessageBus
-
+        """Raises ``LogindFailure``."""
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
-        except (OSError, EOFError, DBusError, AuthError, InvalidAddressError, TimeoutError) as error:
-            raise LogindFailure(f"cannot reach the system's D-Bus: {error or type(error).__name__}") from error
-        return cls(bus)
+            return cls(await SystemBus.connect())
+        except BusFailure as error:
+            raise LogindFailure(str(error)) from error
 
     def close(self) -> None:
-        self._bus.disconnect()
+        self._bus.close()
 
     async def longest_delay(self) -> float:
         """Seconds that the manager lets others hold up a shutdown. Raises ``LogindFailure``."""
         about = "failed reading InhibitDelayMaxUSec property from logind"
-        properties = "org.freedesktop.DBus.Properties"
-        answer = await self._call(about, SERVICE, PATH, properties, "Get", "ss", [INTERFACE, "InhibitDelayMaxUSec"])
+        answer = await self._call(about, _PROPERTIES, "Get", "ss", [MANAGER.name, "InhibitDelayMaxUSec"])
         value = answer.body[0].value
         if type(value) is not int:
             raise LogindFailure("InhibitDelayMaxUSec from logind is not a uint64 as expected")
@@ -71,15 +66,13 @@ class Logind:
             await asyncio.to_thread(_write_setting, seconds)
         except OSError as error:
             raise LogindFailure(f"cannot set InhibitDelayMaxSec of logind: {error}") from error
-        service, path = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
         unit = ["systemd-logind.service", "all", 1]  # SIGHUP
-        await self._call("unable to reload logind conf", service, path, f"{service}.Manager", "KillUnit", "ssi", unit)
+        await self._call("unable to reload logind conf", _SYSTEMD, "KillUnit", "ssi", unit)
 
     async def inhibit(self) -> int:
         """Hold up the next shutdown until the descriptor that this returns is closed. Raises ``LogindFailure``."""
         reasons = ["shutdown", "kubelet", "Kubelet needs time to handle node shutdown", "delay"]
-        about = "failed creating systemd inhibitor"
-        answer = await self._call(about, SERVICE, PATH, INTERFACE, "Inhibit", "ssss", reasons)
+        answer = await self._call("failed creating systemd inhibitor", MANAGER, "Inhibit", "ssss", reasons)
         if not answer.unix_fds:
             raise LogindFailure("failed storing inhibit lock file descriptor: logind sent none")
         fcntl.fcntl(answer.unix_fds[0], fcntl.F_SETFD, fcntl.FD_CLOEXEC)
@@ -90,13 +83,14 @@ class Logind:
 
         Raises ``LogindFailure``.
         """
-        rule = f"type='signal',sender='{SERVICE}',interface='{INTERFACE}',member='{SIGNAL}',path='{PATH}'"
-        self._bus.add_message_handler(self._heard)
-        await self._call("failed to monitor shutdown", _BUS, _BUS_PATH, _BUS, "AddMatch", "s", [rule])
+        try:
+            await self._bus.follow(MANAGER, SIGNAL, self._heard)
+        except BusFailure as error:
+            raise LogindFailure(f"failed to monitor shutdown: {error}") from error
         return self._followed()
 
     async def _followed(self) -> AsyncIterator[bool]:
-        ended = asyncio.ensure_future(self._bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
+        ended = asyncio.ensure_future(self._bus.ended())
         heard = asyncio.ensure_future(self._news.get())
         try:
             while True:
@@ -114,7 +108,7 @@ class Logind:
 
     def _heard(self, message: Message) -> None:
         """Note what is said of shutdowns. Old news make room for new ones: the newest says how it is."""
-        if (message.interface, message.member, message.path) != (INTERFACE, SIGNAL, PATH) or message.signature != "b":
+        if message.signature != "b":
             return
         if self._news.full():
             self._news.get_nowait()
@@ -123,30 +117,19 @@ class Logind:
     async def _is_manager(self, sender: str) -> bool:
         """Whether the connection is the login manager's: on most buses anybody may send anybody a signal."""
         try:
-            answer = await self._call("no owner of login1", _BUS, _BUS_PATH, _BUS, "GetNameOwner", "s", [SERVICE])
-        except LogindFailure as error:
-            log.warning("ignoring news of a shutdown from %s: %s", sender, error)
+            owner = await self._bus.owner(SERVICE)
+        except BusFailure as error:
+            log.warning("ignoring news of a shutdown from %s: no owner of login1: %s", sender, error)
             return False
-        if answer.body[0] != sender:
+        if owner != sender:
             log.warning("ignoring news of a shutdown from %s, which is not the login manager", sender)
-        return bool(answer.body[0] == sender)
+        return owner == sender
 
-    async def _call(
-        self, about: str, service: str, path: str, interface: str, member: str, signature: str, body: list[Any]
-    ) -> Message:
-        from dbus_fast import DBusError, Message, MessageType
-
-        call = Message(
-            destination=service, path=path, interface=interface, member=member, signature=signature, body=body
-        )
+    async def _call(self, about: str, to: BusInterface, member: str, signature: str, body: Sequence[Any]) -> Message:
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                answer = await self._bus.call(call)
-        except (OSError, EOFError, DBusError, TimeoutError) as error:
-            raise LogindFailure(f"{about}: {error or type(error).__name__}") from error
-        if answer is None or answer.message_type is not MessageType.METHOD_RETURN:
-            raise LogindFailure(f"{about}: {' '.join(map(str, answer.body)) if answer else 'no answer'}")
-        return answer
+            return await self._bus.call(to, member, signature, body)
+        except BusFailure as error:
+            raise LogindFailure(f"{about}: {error}") from error
 
 
 def _write_setting(seconds: float) -> None:
