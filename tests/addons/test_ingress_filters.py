@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.addons.test_ingress import CAN, HTTP, TO_WEB, Running, gateway, read, route
+from tests.addons.test_ingress import CAN, HTTP, TO_WEB, WORLD, Running, gateway, read, route
+from tiphys.addons.ingress import gateways
 from tiphys.addons.ingress.actions import values_of
 from tiphys.addons.ingress.configuration import Listening, files_of
 from tiphys.addons.ingress.filters import filters_of
@@ -168,6 +169,39 @@ def test_backends_that_cannot_be_resolved_say_why_and_answer_500(reference: Obje
     assert not made.wishes.groups[0].resolved
     _, fine = read(gateway(HTTP), route({"backendRefs": [reference, {"name": "web", "port": 80}]}))
     assert fine.wishes.groups[0].resolved
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        route("x"),
+        route({**TO_WEB, "filters": "x"}),
+        route({**TO_WEB, "filters": [7]}),
+        route({**TO_WEB, "filters": [{"type": {"a": 1}}]}),
+        route({**TO_WEB, "filters": [request_headers(set=["x"])]}),
+        route({**TO_WEB, "filters": [request_headers(set=[{"name": 7, "value": {}}])]}),
+        route({**TO_WEB, "filters": [rewrite(hostname=7)]}),
+        route({**TO_WEB, "filters": [rewrite(path="/x")]}),
+        route({"backendRefs": [{"name": "web", "port": 80, "weight": "x"}]}),
+        route({"backendRefs": [{}]}),
+        route({**TO_WEB, "matches": [{"path": 7}]}),
+        {"metadata": {"name": "r", "namespace": "a"}, "spec": {"parentRefs": [3]}},
+    ],
+)
+def test_a_route_that_no_definition_checked_is_in_nobodys_way(broken: Object) -> None:
+    good = route(TO_WEB)
+    _, (first, second) = gateways.read_all([gateway(HTTP)], [broken, good], WORLD)
+    assert first.wishes.rules == []
+    assert first.wishes.problems or not first.parents[0].accepted[0]
+    assert [rule.path for rule in second.wishes.rules] == ["/"]
+    merge([first.wishes, second.wishes])
+
+
+def test_a_gateway_that_no_definition_checked_is_in_nobodys_way() -> None:
+    broken = {"metadata": {"name": "odd", "namespace": "a"}, "spec": {"listeners": [{"port": {}}, 7]}}
+    (first, second), routes = gateways.read_all([broken, gateway(HTTP)], [route(TO_WEB)], WORLD)
+    assert (first.listeners, len(second.listeners)) == ([], 1)
+    assert routes[0].parents[0].accepted[0]
 
 
 def test_tenants_words_are_values_of_a_map(tmp_path: Path) -> None:

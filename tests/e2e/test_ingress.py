@@ -177,10 +177,16 @@ def test_a_route_is_served_once_the_kinds_are_there(cluster: Machine) -> None:
     rules = [
         {"backendRefs": [{"name": "one", "port": 80}]},
         {"matches": [{"path": {"type": "PathPrefix", "value": "/a"}}], "backendRefs": [{"name": "two", "port": 80}]},
+        {
+            "matches": [{"path": {"type": "PathPrefix", "value": "/old"}}],
+            "filters": [{"type": "RequestRedirect", "requestRedirect": {"hostname": "new.example", "statusCode": 301}}],
+        },
     ]
     cluster.apply(json.dumps(made(group, "HTTPRoute", "route", {"parentRefs": [{"name": "gate"}], "rules": rules})))
     wait_for(lambda: ask(cluster, host="x.gate.example") == "one", 40, "the route")
     assert ask(cluster, "/a/b/", host="x.y.gate.example") == "two"
+    where = ("--max-redirs", "0", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}")
+    assert ask(cluster, "/old/a?b", "x.gate.example", *where) == "301 http://new.example/old/a?b"
     status = wait_for(lambda: cluster.get("gateways", "gate").get("status"), 20, "the Gateway's status")
     assert status["addresses"] == [{"type": "IPAddress", "value": NODE_IP}]
     assert status["listeners"][0]["attachedRoutes"] == 1

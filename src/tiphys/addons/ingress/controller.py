@@ -185,14 +185,8 @@ class IngressController:
             for obj in self._list(GATEWAY_CLASSES)
             if obj["spec"].get("controllerName") == gateways.CONTROLLER
         }
-        ours = [
-            gateways.read_gateway(gateway, self._world)
-            for gateway in self._list(GATEWAYS)
-            if gateway["spec"].get("gatewayClassName") in classes
-        ]
-        return ours, [
-            gateways.read_route(route, ours, self._world) for route in self._list(HTTP_ROUTES)
-        ] if ours else []
+        ours = [gateway for gateway in self._list(GATEWAYS) if gateway["spec"].get("gatewayClassName") in classes]
+        return gateways.read_all(ours, self._list(HTTP_ROUTES), self._world)
 
     def _addresses(self) -> Object:
         """The addresses at which all of it is served, as ``status.loadBalancer``."""

@@ -10,6 +10,7 @@ Source: https://gateway-api.sigs.k8s.io/reference/spec/
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -26,8 +27,10 @@ from tiphys.addons.ingress.model import (
     checked_host,
     checked_path,
 )
-from tiphys.api.meta.objects import name_of, namespace_of
+from tiphys.api.meta.objects import key_of, name_of, namespace_of
 from tiphys.api.object import Object
+
+log = logging.getLogger(__name__)
 
 GROUP = "gateway.networking.k8s.io"
 CONTROLLER = "tiphys.io/gateway-haproxy"
@@ -54,6 +57,30 @@ class ReadGateway:
     obj: Object
     listeners: list[Listener] = field(default_factory=list)
     wishes: Wishes | None = None
+
+
+_MALFORMED = "it is not as Gateway API's own definitions have it; install those of the standard channel"
+
+
+def read_all(
+    gateways: Iterable[Object], routes: Iterable[Object], world: World
+) -> tuple[list[ReadGateway], list[ReadRoute]]:
+    """All Gateways of ours and all routes. Definitions that others made may let anything through: an object that
+    cannot be read has a problem, and is in no other's way."""
+    ours, read = [], []
+    for gateway in gateways:
+        try:
+            ours.append(read_gateway(gateway, world))
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            log.info("gateway %s cannot be read: %r", key_of(gateway), error)
+            ours.append(ReadGateway(gateway, wishes=Wishes(gateway, problems=[_MALFORMED])))
+    for route in routes if ours else ():
+        try:
+            read.append(read_route(route, ours, world))
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            log.info("route %s cannot be read: %r", key_of(route), error)
+            read.append(ReadRoute(route, Wishes(route, problems=[_MALFORMED])))
+    return ours, read
 
 
 def read_gateway(gateway: Object, world: World) -> ReadGateway:
