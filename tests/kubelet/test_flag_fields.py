@@ -27,6 +27,10 @@ enableDebuggingHandlers: false
 enableProfilingHandler: false
 enableServer: false
 evictionPressureTransitionPeriod: 30s
+evictionSoft: {{memory.available: 1Gi}}
+evictionSoftGracePeriod: {{memory.available: 1m30s}}
+evictionMaxPodGracePeriod: 20
+evictionMinimumReclaim: {{memory.available: 100Mi}}
 failCgroupV1: true
 failSwapOn: false
 fileCheckFrequency: 5s
@@ -51,6 +55,9 @@ def test_the_fields_of_a_file_are_what_configz_shows() -> None:
     assert (config.tokens_for, config.allowed_for, config.denied_for) == (60, 120, 3)
     assert shown["authorization"]["webhook"] == {"cacheAuthorizedTTL": "2m0s", "cacheUnauthorizedTTL": "3s"}
     assert (shown["evictionPressureTransitionPeriod"], shown["runtimeRequestTimeout"]) == ("30s", "1m30s")
+    assert (shown["evictionSoft"], shown["evictionMaxPodGracePeriod"]) == ({"memory.available": "1Gi"}, 20)
+    assert shown["evictionSoftGracePeriod"] == {"memory.available": "1m30s"}
+    assert shown["evictionMinimumReclaim"] == {"memory.available": "100Mi"}
     assert (shown["nodeStatusUpdateFrequency"], shown["nodeStatusReportFrequency"]) == ("4s", "4s")
     assert (shown["nodeLeaseDurationSeconds"], shown["nodeStatusMaxImages"], shown["podsPerCore"]) == (60, 3, 4)
     assert (shown["oomScoreAdj"], shown["maxOpenFiles"], shown["syncFrequency"]) == (-7, 4096, "10s")
@@ -80,6 +87,8 @@ def test_flags_set_the_same(tmp_path: Path) -> None:
     words = (
         "--authentication-token-webhook-cache-ttl=1m --authorization-webhook-cache-authorized-ttl=2m"
         " --authorization-webhook-cache-unauthorized-ttl=3s --enable-debugging-handlers=false --enable-server=false"
+        " --eviction-soft=memory.available<1Gi --eviction-soft-grace-period=memory.available=1m30s"
+        " --eviction-max-pod-grace-period=20 --eviction-minimum-reclaim=memory.available=100Mi"
         " --eviction-pressure-transition-period=30s --fail-cgroupv1 --fail-swap-on=false --file-check-frequency=5s"
         " --image-service-endpoint=unix:///run/images.sock --max-open-files=4096 --node-status-max-images=3"
         " --node-status-update-frequency=4s --oom-score-adj=-7 --pods-per-core=4 --runtime-request-timeout=1m30s"

@@ -11,6 +11,10 @@ import pytest
 
 from tests.kubelet.simulated import SimulatedRuntime
 from tests.kubelet.world import World, container, play, pod
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.node.thresholds import Signal
+from tiphys.kubelet.pod.ending import Ending
+from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.runtime.service import ExecResult
 from tiphys.kubelet.volumes.manager import TooManyVolumes
 
@@ -621,10 +625,36 @@ def test_a_kubelet_serves_a_cluster(tmp_path: Path) -> None:
         cluster.run(stop())
 
 
+def test_a_soft_threshold_ends_a_pod_in_time_and_gives_it_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: World) -> None:
+        left = [500 << 20]
+        ended: list[int | None] = []
+        world.kubelet._eviction._signals = lambda: {"memory.available": Signal(left[0], 8 << 30)}
+        kill = world.kubelet.workers.kill
+
+        def noted(pod: Pod, grace: int | None = None, ending: Ending | None = None) -> None:
+            ended.append(grace)
+            kill(pod, grace, ending)
+
+        monkeypatch.setattr(world.kubelet.workers, "kill", noted)
+        world.add(pod("greedy", terminationGracePeriodSeconds=15))
+        await world.until(lambda: world.ready("greedy"), 5)
+        left[0] = 150 << 20
+        await world.clock.sleep(55)
+        assert not ended
+        await world.until(lambda: world.phase("greedy") == "Failed", 60)
+        assert ended == [15]
+        assert "Threshold quantity: 200Mi, available: 153600Ki. " in world.status("greedy")["message"]
+
+    def adjust(config: KubeletConfig) -> None:
+        config.eviction_soft, config.eviction_soft_grace = {"memory.available": "200Mi"}, {"memory.available": 60.0}
+        config.eviction_longest_grace = 20
+
+    play(tmp_path, scene, adjust=adjust)
+
+
 def test_a_node_short_of_memory_ends_a_pod_and_says_so(tmp_path: Path) -> None:
     async def scene(world: World) -> None:
-        from tiphys.kubelet.node.eviction import Signal
-
         left = [500 << 20]
         world.kubelet._eviction._signals = lambda: {"memory.available": Signal(left[0], 8 << 30)}
         modest = container("main", resources={"requests": {"memory": "1Gi"}})

@@ -30,7 +30,9 @@ from tiphys.kubelet.container.images import (
 from tiphys.kubelet.container.log_rotation import to_remove
 from tiphys.kubelet.container.logs import LogOptions, parse_line, read_last_lines, read_log
 from tiphys.kubelet.node.agent import _patch
+from tiphys.kubelet.node.eviction import rank, urgency
 from tiphys.kubelet.node.gc import dead_containers, dead_sandboxes, unused_images
+from tiphys.kubelet.node.thresholds import Signal, ThresholdWatch, read_thresholds
 from tiphys.kubelet.pod.admission import admit
 from tiphys.kubelet.runtime.service import Container, ContainerState, Image, Sandbox
 from tiphys.kubelet.server.auth import subresources
@@ -386,14 +388,35 @@ def test_the_user_of_a_certificate() -> None:
     assert (user.name, user.groups) == ("kube-apiserver", ("system:masters", "system:authenticated"))
 
 
-def test_who_is_evicted_first() -> None:
-    from tiphys.kubelet.node.eviction import Signal, crossed, rank
+def test_thresholds_count_by_their_grace_and_until_enough_is_free_again() -> None:
+    thresholds = read_thresholds(
+        {"memory.available": "100Mi", "nodefs.available": "10%", "pid.available": "0%"},
+        {"memory.available": "500Mi"},
+        {"memory.available": 30.0},
+        {"memory.available": "50Mi"},
+    )
+    hard, soft = "100Mi", "500Mi"
+    watch = ThresholdWatch(thresholds, urgency)
 
-    signals = {"memory.available": Signal(90 << 20, 1 << 30), "nodefs.available": Signal(20, 100)}
-    assert [c.signal for c in crossed({"memory.available": "100Mi", "nodefs.available": "10%"}, signals)] == [
-        "memory.available"
-    ]
-    assert [c.condition for c in crossed({"nodefs.available": "25%"}, signals)] == ["DiskPressure"]
+    def look(memory: int, now: float, disk: int = 20) -> list[list[str]]:
+        signals = {"memory.available": Signal(memory << 20, 1 << 30), "nodefs.available": Signal(disk, 100)}
+        return [[threshold.text for threshold in found] for found in watch.look(signals, now)]
+
+    assert look(600, 0) == [[], []]
+    assert look(400, 10) == [[soft], []]
+    assert look(400, 39) == [[soft], []]
+    assert look(600, 40) == [[], []]  # begins again
+    assert look(400, 50) == [[soft], []]
+    assert look(90, 80, disk=9) == [[hard, soft, "10%"], [hard, soft, "10%"]]
+    assert look(149, 90) == [[hard, soft], [hard, soft]]  # 50Mi beyond the threshold are to be free again
+    assert look(151, 100) == [[soft], [soft]]
+    assert look(549, 110) == [[soft], [soft]]
+    assert look(550, 120) == [[], []]
+    with pytest.raises(ValueError, match="grace period must be specified for the soft eviction threshold"):
+        read_thresholds({}, {"pid.available": "10%"}, {}, {})
+
+
+def test_who_is_evicted_first() -> None:
 
     def asking(name: str, memory: str, priority: int = 0) -> dict[str, Any]:
         return pod(name, container("main", resources={"requests": {"memory": memory}}), priority=priority)

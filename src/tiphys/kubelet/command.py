@@ -131,6 +131,10 @@ def parser() -> FlagParser:
     flags.add_bool("--serialize-image-pulls", default=None, help="pull one image at a time")  # type: ignore[arg-type]
     add("--allowed-unsafe-sysctls", help="kernel parameters that pods may set beside the safe ones, comma-separated")
     add("--eviction-hard", type=parse_thresholds, help="thresholds that end pods: memory.available<100Mi,…")
+    add("--eviction-soft", type=parse_thresholds, help="those that end pods when they were crossed for a while")
+    add("--eviction-soft-grace-period", type=parse_map, help="for how long: memory.available=1m30s,…")
+    add("--eviction-max-pod-grace-period", type=int, help="seconds that such a pod has to end at the most")
+    add("--eviction-minimum-reclaim", type=parse_map, help="what is to be free again beyond: memory.available=100Mi,…")
     add("--image-gc-high-threshold", type=int)
     add("--image-gc-low-threshold", type=int)
     add("--container-log-max-files", type=int)
@@ -236,6 +240,10 @@ _FLAGS: dict[str, Setter] = {
     "allowed_unsafe_sysctls": setting("allowed_unsafe_sysctls", lambda text: tuple(text.split(","))),
     "serialize_image_pulls": setting("serialize_image_pulls"),
     "eviction_hard": set_eviction,
+    "eviction_soft": FIELDS["evictionSoft"],
+    "eviction_soft_grace_period": FIELDS["evictionSoftGracePeriod"],
+    "eviction_max_pod_grace_period": FIELDS["evictionMaxPodGracePeriod"],
+    "eviction_minimum_reclaim": FIELDS["evictionMinimumReclaim"],
     "image_gc_high_threshold": setting("image_gc_high_percent"),
     "image_gc_low_threshold": setting("image_gc_low_percent"),
     "container_log_max_files": setting("container_log_max_files"),
@@ -284,6 +292,10 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
                 setter(config, value)
             except ValueError as error:
                 raise CannotStart(f"--{name.replace('_', '-')}: {error}") from error
+    try:
+        config.thresholds()
+    except ValueError as error:
+        raise CannotStart(str(error)) from error
     if given.image_service_endpoint:
         config.image_socket = _socket("--image-service-endpoint", given.image_service_endpoint)
     endpoint = given.container_runtime_endpoint or endpoint or "unix:///run/containerd/containerd.sock"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.kubelet.node.resolver import read_resolver
+from tiphys.kubelet.node.thresholds import Threshold, read_thresholds
 from tiphys.kubelet.quantities import exact
 from tiphys.kubelet.shutdown.groups import Period
 from tiphys.runtime.logs import LogSettings
@@ -90,6 +91,13 @@ class KubeletConfig:
     eviction_hard: dict[str, str] = field(default_factory=lambda: {"memory.available": "100Mi"})
     """Thresholds that end pods. The command's default watches the disk too, as upstream's; a cluster on a developer's
     machine does not, as a disk that is nearly full is nothing unusual there."""
+    eviction_soft: dict[str, str] = field(default_factory=dict)
+    eviction_soft_grace: dict[str, float] = field(default_factory=dict)
+    """Seconds that a soft threshold has to be crossed before a pod is ended, by signal."""
+    eviction_longest_grace: int = 0
+    """Seconds that a pod has at the most to end for the sake of a soft threshold."""
+    eviction_reclaim: dict[str, str] = field(default_factory=dict)
+    """How much more than the threshold is to be free again, by signal, before no more pods are ended."""
     eviction_transition: float = 300.0
     """Seconds that a node stays under pressure after a threshold was last crossed: no eviction in cycles."""
     dead_containers: int = 1
@@ -161,6 +169,10 @@ class KubeletConfig:
     def pods_on(self, processors: int) -> int:
         """How many pods the node takes."""
         return min(self.max_pods, self.pods_per_core * processors) if self.pods_per_core else self.max_pods
+
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """Those that end pods. Raises ``ValueError`` if they do not go together."""
+        return read_thresholds(self.eviction_hard, self.eviction_soft, self.eviction_soft_grace, self.eviction_reclaim)
 
     @property
     def reserved(self) -> dict[str, str]:

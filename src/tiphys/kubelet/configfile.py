@@ -43,9 +43,19 @@ def path_of(text: Any) -> Path | None:
 
 
 def set_eviction(config: KubeletConfig, given: dict[str, str]) -> None:
+    config.eviction_hard = {name: text for name, text in by_signal(given).items() if text not in ("0", "0%")}
+
+
+def by_signal(given: dict[str, Any]) -> dict[str, Any]:
+    """Raises ``ValueError`` for a signal that nobody measures."""
     if unknown := [name for name in given if name not in SIGNALS]:
-        raise ConfigError(f"evictionHard: signal {unknown[0]} is not supported by Tiphys; remove it")
-    config.eviction_hard = {name: text for name, text in given.items() if text not in ("0", "0%")}
+        raise ValueError(f"signal {unknown[0]} is not supported by Tiphys; remove it")
+    return given
+
+
+def graces(given: dict[str, str]) -> dict[str, float]:
+    """Seconds by signal. Raises ``ValueError``."""
+    return {name: durations.seconds(text) for name, text in by_signal(given).items()}
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
@@ -115,6 +125,10 @@ def _cpus(text: Any) -> str:
 
 FIELDS: dict[str, Setter] = {
     "evictionHard": set_eviction,
+    "evictionSoft": setting("eviction_soft", by_signal),
+    "evictionSoftGracePeriod": setting("eviction_soft_grace", graces),
+    "evictionMaxPodGracePeriod": setting("eviction_longest_grace", int),
+    "evictionMinimumReclaim": setting("eviction_reclaim", by_signal),
     "featureGates": set_gates,
     "staticPodPath": setting("static_pod_path", path_of),
     "healthzBindAddress": setting("healthz_address"),

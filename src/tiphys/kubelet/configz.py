@@ -7,6 +7,7 @@ https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tiphys.kubelet.config import KubeletConfig
@@ -108,6 +109,10 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "tlsMinVersion": config.tls_versions,
         "enforceNodeAllocatable": ["pods" if config.cgroups_per_qos else "none"],
         "evictionHard": dict(config.eviction_hard),
+        **({"evictionSoft": dict(config.eviction_soft)} if config.eviction_soft else {}),
+        **({"evictionSoftGracePeriod": _texts(config.eviction_soft_grace)} if config.eviction_soft_grace else {}),
+        **({"evictionMinimumReclaim": dict(config.eviction_reclaim)} if config.eviction_reclaim else {}),
+        **({"evictionMaxPodGracePeriod": config.eviction_longest_grace} if config.eviction_longest_grace else {}),
         "evictionPressureTransitionPeriod": seconds_text(config.eviction_transition),
         "imageGCHighThresholdPercent": config.image_gc_high_percent,
         "imageGCLowThresholdPercent": config.image_gc_low_percent,
@@ -148,6 +153,10 @@ def _logging(settings: LogSettings) -> dict[str, Any]:
     rows = [{"filePattern": pattern, "verbosity": number} for pattern, number in settings.modules.items()]
     given = {"format": settings.form, "verbosity": settings.verbosity}
     return given | ({"vmodule": rows} if rows else {})
+
+
+def _texts(periods: Mapping[str, float]) -> dict[str, str]:
+    return {name: seconds_text(seconds) for name, seconds in periods.items()}
 
 
 def _shutdown_periods(config: KubeletConfig) -> list[dict[str, int]]:

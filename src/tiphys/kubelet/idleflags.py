@@ -11,7 +11,6 @@ _GROUPS = "programs of the system stay in the groups in which they were started"
 _LOCK = "no lock keeps a second kubelet out"
 _MANIFESTS = "static pods are read from a folder only"
 _PULLS = "pulls are limited by how many run at a time, not by second"
-_SOFT = "pods are ended by hard thresholds only"
 _SWEEP = "dead containers go when their pods do, or by --maximum-dead-containers-per-container"
 
 WHY: dict[str, str] = {
@@ -66,10 +65,6 @@ WHY: dict[str, str] = {
     **dict.fromkeys(("exit-on-lock-contention", "lock-file"), _LOCK),
     **dict.fromkeys(("http-check-frequency", "manifest-url", "manifest-url-header"), _MANIFESTS),
     **dict.fromkeys(("registry-burst", "registry-qps"), _PULLS),
-    **dict.fromkeys(
-        ("eviction-max-pod-grace-period", "eviction-minimum-reclaim", "eviction-soft", "eviction-soft-grace-period"),
-        _SOFT,
-    ),
     **dict.fromkeys(("maximum-dead-containers", "minimum-container-ttl-duration"), _SWEEP),
 }
 """Beside those that several components have."""

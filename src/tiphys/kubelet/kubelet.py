@@ -43,7 +43,7 @@ from tiphys.kubelet.dra.health import HealthMonitor
 from tiphys.kubelet.dra.manager import SWEEP_PERIOD, ClaimManager
 from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.node.agent import NodeAgent, Periods
-from tiphys.kubelet.node.eviction import EvictionManager, read_signals
+from tiphys.kubelet.node.eviction import AT_ONCE, EvictionManager, read_signals
 from tiphys.kubelet.node.gc import ContainerGC, ImageGC
 from tiphys.kubelet.node.health import RuntimeHealth
 from tiphys.kubelet.node.housekeeping import Housekeeping
@@ -425,7 +425,7 @@ class Kubelet:
             claims_use=self.volumes.claims_use,
         )
         self._eviction = EvictionManager(
-            thresholds=config.eviction_hard,
+            thresholds=config.thresholds(),
             signals=lambda: read_signals(config.root),
             stats=self.runtime.list_container_stats,
             active=self._active,
@@ -436,6 +436,7 @@ class Kubelet:
             changed=self.health.changed.set,
             storage=self.storage,
             transition=config.eviction_transition,
+            longest_grace=config.eviction_longest_grace,
         )
         self._housekeeping = Housekeeping(
             runtime=self.runtime,
@@ -761,10 +762,10 @@ class Kubelet:
     def _pressures(self) -> list[str]:
         return self._eviction.pressures
 
-    def _evict(self, pod: Pod, message: str, *, signal: str, disrupted: bool) -> None:
+    def _evict(self, pod: Pod, message: str, *, signal: str, disrupted: bool, grace: int = AT_ONCE) -> None:
         self.figures.evicted(signal)
         self.events.pod(pod, "Warning", "Evicted", message)
-        self.workers.kill(pod, 1, Ending("Evicted", message, message if disrupted else ""))
+        self.workers.kill(pod, grace, Ending("Evicted", message, message if disrupted else ""))
 
     def _active(self) -> list[Pod]:
         """The pods that are to run."""

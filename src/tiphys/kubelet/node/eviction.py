@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +18,7 @@ from tiphys.kubelet.node import machine
 from tiphys.kubelet.node.gc import ImageGCFailure
 from tiphys.kubelet.node.storage import DiskUse, StorageMeter
 from tiphys.kubelet.node.storage_limits import exceeded, is_limited
-from tiphys.kubelet.node.thresholds import kept_free
+from tiphys.kubelet.node.thresholds import Signal, Threshold, ThresholdWatch
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.quantities import value
@@ -30,33 +29,12 @@ from tiphys.runtime.clock import Clock
 log = logging.getLogger(__name__)
 
 PERIOD = 10.0
+AT_ONCE = 1
+"""Seconds that a pod has to end when a hard threshold is crossed."""
 
 _CONDITIONS = {"memory.available": "MemoryPressure", "nodefs.available": "DiskPressure", "pid.available": "PIDPressure"}
 _RESOURCES = {"memory.available": "memory", "nodefs.available": "ephemeral-storage", "pid.available": "pids"}
 SIGNALS = frozenset(_CONDITIONS)
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    available: int
-    capacity: int
-
-
-@dataclass(frozen=True, slots=True)
-class Crossed:
-    """A threshold that is crossed. ``threshold`` is as it was written, ``100Mi`` or ``10%``."""
-
-    signal: str
-    threshold: str
-    available: int
-
-    @property
-    def condition(self) -> str:
-        return _CONDITIONS[self.signal]
-
-    @property
-    def resource(self) -> str:
-        return _RESOURCES[self.signal]
 
 
 def read_signals(root: Path) -> dict[str, Signal]:
@@ -72,14 +50,9 @@ def read_signals(root: Path) -> dict[str, Signal]:
     }
 
 
-def crossed(thresholds: Mapping[str, str], signals: Mapping[str, Signal]) -> list[Crossed]:
-    """The thresholds that are crossed, memory first."""
-    crossings = []
-    for signal, threshold in sorted(thresholds.items()):
-        measured = signals[signal]
-        if measured.available < kept_free(thresholds, signal, measured.capacity):
-            crossings.append(Crossed(signal, threshold, measured.available))
-    return crossings
+def urgency(threshold: Threshold) -> tuple[str, bool]:
+    """Memory first, and of one signal what is hard."""
+    return threshold.signal, not threshold.is_hard
 
 
 def rank(candidates: Sequence[Pod], usage: Mapping[str, int], resource: str) -> list[Pod]:
@@ -92,17 +65,18 @@ def rank(candidates: Sequence[Pod], usage: Mapping[str, int], resource: str) -> 
     return sorted((pod for pod in candidates if not pods.is_critical(pod)), key=key)
 
 
-def message(reason: Crossed, pod: Pod, usage: Mapping[str, int]) -> str:
+def message(crossed: Threshold, available: int, pod: Pod, usage: Mapping[str, int]) -> str:
     """Upstream's words: what ran out, and which containers used more than they requested."""
-    text = f"The node was low on resource: {reason.resource}. "
-    text += f"Threshold quantity: {reason.threshold}, available: {reason.available // 1024}Ki. "
+    resource = _RESOURCES[crossed.signal]
+    text = f"The node was low on resource: {resource}. "
+    text += f"Threshold quantity: {crossed.text}, available: {available // 1024}Ki. "
     for container in pods.containers(pod):
         name = container["name"]
-        request = ((container.get("resources") or {}).get("requests") or {}).get(reason.resource, "0")
+        request = ((container.get("resources") or {}).get("requests") or {}).get(resource, "0")
         if (used := usage.get(name, 0)) > value(request):
             text += (
                 f"Container {name} was using {used // 1024}Ki, request is {request}, "
-                f"has larger consumption of {reason.resource}. "
+                f"has larger consumption of {resource}. "
             )
     return text
 
@@ -118,8 +92,8 @@ def layers_of(stats: Sequence[ContainerStats]) -> dict[str, dict[str, DiskUse]]:
 
 
 class Evict(Protocol):
-    def __call__(self, pod: Pod, message: str, *, signal: str, disrupted: bool) -> None:
-        """End a pod. ``disrupted``: it did nothing wrong, but the node needs what it has."""
+    def __call__(self, pod: Pod, message: str, *, signal: str, disrupted: bool, grace: int = AT_ONCE) -> None:
+        """End a pod within ``grace`` seconds. ``disrupted``: it did nothing wrong, but the node needs what it has."""
 
 
 class EvictionManager:
@@ -129,7 +103,7 @@ class EvictionManager:
     def __init__(
         self,
         *,
-        thresholds: Mapping[str, str],
+        thresholds: Sequence[Threshold],
         signals: Callable[[], Mapping[str, Signal]],
         stats: Callable[[], Awaitable[Sequence[ContainerStats]]],
         active: Callable[[], Sequence[Pod]],
@@ -140,11 +114,15 @@ class EvictionManager:
         changed: Callable[[], None],
         storage: StorageMeter,
         transition: float = 300.0,
+        longest_grace: int = 0,
     ) -> None:
-        """``transition``: seconds that a node stays under pressure after the threshold was last crossed."""
+        """``transition``: seconds that a node stays under pressure after the threshold was last crossed.
+
+        ``longest_grace``: seconds that a pod has at the most to end for the sake of a soft threshold."""
+        self._longest_grace = longest_grace
         self._storage = storage
         self._transition = transition
-        self._thresholds = thresholds
+        self._watch = ThresholdWatch(thresholds, urgency)
         self._signals = signals
         self._stats = stats
         self._active = active
@@ -190,29 +168,35 @@ class EvictionManager:
 
     async def check(self) -> None:
         """Measure once, and end at most one pod. Raises ``RuntimeFailure``."""
-        before = self.pressures
-        reasons = crossed(self._thresholds, self._signals())
-        for reason in reasons:
-            self._last_seen[reason.condition] = self._clock.monotonic()
+        before, signals, now = self.pressures, self._signals(), self._clock.monotonic()
+        crossed, counting = self._watch.look(signals, now)
+        for threshold in crossed:
+            self._last_seen[_CONDITIONS[threshold.signal]] = now
         if self.pressures != before:
             self._changed()
-        if not reasons:
+        if not counting:
             return
-        first = reasons[0]
-        self._event("Warning", "EvictionThresholdMet", f"Attempting to reclaim {first.resource}")
-        if first.resource == "ephemeral-storage":
+        first = counting[0]
+        resource = _RESOURCES[first.signal]
+        self._event("Warning", "EvictionThresholdMet", f"Attempting to reclaim {resource}")
+        if resource == "ephemeral-storage":
             try:
                 await self._reclaim()
             except ImageGCFailure as error:
                 log.warning("cannot free the disk without ending pods: %s", error)
-            reasons = [r for r in crossed(self._thresholds, self._signals()) if r.signal == first.signal]
-            if not reasons:
+            signals = self._signals()
+            if not first.is_crossed(signals[first.signal], before=True):
                 return
-        by_pod, by_container = self._usage(await self._stats(), first.resource)
-        for pod in rank(self._active(), by_pod, first.resource)[:1]:
-            text = message(first, pod, by_container.get(pods.uid_of(pod), {}))
+        by_pod, by_container = self._usage(await self._stats(), resource)
+        for pod in rank(self._active(), by_pod, resource)[:1]:
+            text = message(first, signals[first.signal].available, pod, by_container.get(pods.uid_of(pod), {}))
             log.warning("evicting pod %s: %s", pods.key_of(pod), text)
-            self._evict(pod, text, signal=first.signal, disrupted=True)
+            self._evict(pod, text, signal=first.signal, disrupted=True, grace=self._grace(first, pod))
+
+    def _grace(self, threshold: Threshold, pod: Pod) -> int:
+        if threshold.is_hard:
+            return AT_ONCE
+        return min(self._longest_grace, pods.termination_grace(pod))
 
     def _usage(
         self, stats: Sequence[ContainerStats], resource: str
