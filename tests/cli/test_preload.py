@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 LATER = (
-    "grpc",
     "prometheus_client",
     "tiphys.cel.parsing",
     "tiphys.addons.metricsserver",
@@ -15,9 +14,11 @@ LATER = (
 
 _SHOW = """
 import sys, tiphys.cli.up
-from tiphys.cli.programs.lists import preload_apiserver, preload_others
+from tiphys.cli.programs.lists import meanwhile, preload_apiserver
+from tiphys.cluster.settings import Settings
 preload_apiserver()
-preload_others()
+for step in meanwhile(Settings()):
+    step()
 print(*sys.modules)
 """
 

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def failing(ready: Ready) -> None:
 
 @contextmanager
 def supervised(
-    tmp_path: Path, *programs: Program, meanwhile: Callable[[], None] = lambda: None
+    tmp_path: Path, *programs: Program, meanwhile: Sequence[Callable[[], None]] = ()
 ) -> Iterator[Callable[[], dict[str, Any]]]:
     """A supervisor in a process of its own; gives a function that reads its state file."""
     state_file = tmp_path / "state.json"
@@ -223,40 +223,34 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_what_is_done_meanwhile_comes_after_the_first_starts_and_before_the_others(tmp_path: Path) -> None:
-    told = tmp_path / "told"
-
-    def tell(ready: Ready) -> None:
-        told.write_text(str(done))
-        sleeper(ready)
-
+def test_what_becomes_due_meanwhile_starts_between_two_steps(tmp_path: Path) -> None:
     done: list[str] = []
 
-    def meanwhile() -> None:
-        wait_for(lambda: (tmp_path / "first").exists())  # it runs already
-        done.append("imports")
+    def tell(name: str) -> Callable[[Ready], None]:
+        def run(ready: Ready) -> None:
+            (tmp_path / name).write_text(" ".join(done))
+            sleeper(ready)
 
-    def first(ready: Ready) -> None:
-        (tmp_path / "first").write_text(str(done))
-        sleeper(ready)
+        return run
 
-    programs = (Program("first", first), Program("second", tell, needs=("first",)))
-    with supervised(tmp_path, *programs, meanwhile=meanwhile) as read:
+    def imports(what: str) -> Callable[[], None]:
+        def step() -> None:
+            wait_for(lambda: (tmp_path / "first").exists())  # it runs already
+            done.append(what)
+
+        return step
+
+    def rest() -> None:
+        if not (tmp_path / "second").exists():
+            time.sleep(0.1)
+
+    programs = (
+        Program("first", tell("first")),
+        Program("second", tell("second"), needs=("first",), before_start=lambda: done.append("own")),
+    )
+    # A minute of steps, between which the first one's readiness is heard.
+    steps = [imports("one"), *[rest] * 600, lambda: done.append("last")]
+    with supervised(tmp_path, *programs, meanwhile=steps) as read:
         wait_for(lambda: component(read, "second").get("state") == "running")
-    assert (tmp_path / "first").read_text() == "[]"
-    assert told.read_text() == "['imports']"
-
-
-def test_what_is_done_before_a_start_is_done_once_and_in_the_supervisor(tmp_path: Path) -> None:
-    done: list[int] = []
-
-    def run(ready: Ready) -> None:
-        with (tmp_path / "told").open("a") as told:
-            told.write(f"{done} {os.getppid()}\n")
-        ready()
-
-    with supervised(tmp_path, Program("short", run, before_start=lambda: done.append(os.getpid()))) as read:
-        wait_for(lambda: component(read, "short").get("restarts", 0) >= 2)
-        supervisor = read()["pid"]
-    lines = (tmp_path / "told").read_text().splitlines()
-    assert set(lines) == {f"[{supervisor}] {supervisor}"}
+    assert (tmp_path / "first").read_text() == ""
+    assert (tmp_path / "second").read_text() == "one own"

@@ -22,6 +22,7 @@ BY_NAME = {"main": "tiphys.cli.main", "COMMANDS": "tiphys.store.etcdctl"}
 """What is looked up in modules that are imported by a table of their names, and where that is done."""
 ALLOWED = frozenset(
     {
+        "tiphys.cli.main.script",  # which pyproject.toml names
         "tiphys.wire.websocket.V4",
         # The client's half of the protocol, with which tests ask the server's.
         "tiphys.wire.websocket.check_answer",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from tiphys import KUBERNETES_VERSION, __version__
 from tiphys.cli.importing import uncollected
@@ -78,6 +81,19 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "etcd": ("tiphys.store.command", "The store alone, serving etcd's API"),
     "etcdctl": ("tiphys.store.etcdctl", "etcd's command-line client"),
 }
+
+
+def script() -> NoReturn:
+    """The installed command. Ends without taking the interpreter down object by object if nothing else runs in it.
+
+    After `tiphys up` that would take 70 ms, and copy what the daemon shares with this process.
+    """
+    status = main()
+    with contextlib.suppress(BrokenPipeError):  # whoever read has what it wanted
+        sys.stdout.flush()
+        if threading.active_count() == 1:
+            os._exit(status)
+    sys.exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

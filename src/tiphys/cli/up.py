@@ -12,14 +12,13 @@ import asyncio
 import shutil
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from tiphys.cli import status
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail
 from tiphys.cli.options import parser
-from tiphys.cli.programs.lists import preload_apiserver, preload_others, programs
+from tiphys.cli.programs.lists import ON_TOP, meanwhile, preload_apiserver, programs
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
@@ -306,16 +305,7 @@ def supervise(settings: Settings) -> None:
     """Run the node's processes until SIGTERM. The caller holds the lock."""
     logs.configure(settings.verbosity)
     share_memory()
-    prepare_others = partial(_prepare_others, settings)
-    Supervisor(programs(settings), settings.logs, settings.state_file, meanwhile=prepare_others).run()
-
-
-def _prepare_others(settings: Settings) -> None:
-    preload_others()
-    from tiphys.cli.programs.warmup import warm_up
-
-    warm_up(settings)
-    share_memory()
+    Supervisor(programs(settings), settings.logs, settings.state_file, meanwhile=meanwhile(settings)).run()
 
 
 def _foreground(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
@@ -368,8 +358,9 @@ async def wait_until_ready(settings: Settings, console: Console) -> None:
 
 
 def _all_run(settings: Settings) -> bool:
+    """Whether all runs that makes a node; what runs on top of one follows."""
     states = lifecycle.component_states(settings)
-    return bool(states) and all(c["state"] == "running" for c in states.values())
+    return bool(states) and all(c["state"] == "running" for name, c in states.items() if name not in ON_TOP)
 
 
 async def _serves(client: Client) -> bool:

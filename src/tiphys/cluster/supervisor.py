@@ -123,8 +123,9 @@ class Supervisor:
     programs: Sequence[Program]
     log_dir: Path
     state_file: Path
-    meanwhile: Callable[[], None] = lambda: None
-    """Run once, in this process, when what needs nothing has been started: imports that the others then share."""
+    meanwhile: Sequence[Callable[[], None]] = ()
+    """Run one after another, in this process, once what needs nothing has been started: imports that the others then
+    share. Between two of them, what has become due is started."""
     _processes: dict[str, _Process] = field(init=False, default_factory=dict)
     _selector: selectors.BaseSelector = field(init=False, default_factory=selectors.DefaultSelector)
     _stopping: bool = field(init=False, default=False)
@@ -136,16 +137,15 @@ class Supervisor:
         self._processes = {p.name: _Process(p) for p in self.programs}
         self.log_dir.mkdir(parents=True, exist_ok=True)
         wakeup = self._listen_for_signals()
+        meanwhile = iter(self.meanwhile)
         try:
-            self._start_what_is_due()
-            self._write_state()
-            self.meanwhile()
-            self._reap()  # it may have kept signals to itself
             while not self._stopping:
                 self._start_what_is_due()
                 self._write_state()
                 self._rotate_logs()
-                self._wait(wakeup, self._until_next())
+                if step := next(meanwhile, None):
+                    step()
+                self._wait(wakeup, 0 if step else self._until_next())
                 self._reap()
             self._stop_all(wakeup)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from tiphys.cli.programs.process import component, loopback_port
@@ -94,7 +95,10 @@ async def csi_cloud_node(settings: Settings, ready: Ready) -> None:
 
 
 async def metrics_server(settings: Settings, ready: Ready) -> None:
-    """The metrics server, once its rights and its Service are there: those are the administrator's to make."""
+    """The metrics server, once its rights and its Service are there: those are the administrator's to make.
+
+    It is registered once it serves: a group that is registered and does not answer is a complaint of every discovery.
+    """
     from tiphys.addons.aggregated import ServingPlace
     from tiphys.addons.apply import apply_objects
     from tiphys.addons.hosted import metrics_server_objects
@@ -107,8 +111,7 @@ async def metrics_server(settings: Settings, ready: Ready) -> None:
     pki, port = settings.pki, settings.metrics_port
     authority = (pki / "ca.crt").read_bytes()
     objects = metrics_server_objects(settings_of(settings), address=settings.node_ip, port=port, authority=authority)
-    async with connected(settings.kubeconfig("admin"), "tiphys") as administrator:
-        await apply_objects(administrator, objects)
+    registration = [obj for obj in objects if obj["kind"] == "APIService"]
     path = settings.kubeconfig("metrics-server")
     identity = credentials_from_file(path)
     config = MetricsServerConfig(
@@ -117,4 +120,16 @@ async def metrics_server(settings: Settings, ready: Ready) -> None:
         address_types=("InternalIP", "ExternalIP", "Hostname"),
         resolution=15.0,
     )
-    await run(config, path, ready)
+    serving = asyncio.Event()
+    try:
+        async with (
+            connected(settings.kubeconfig("admin"), "tiphys") as administrator,
+            asyncio.TaskGroup() as group,
+        ):
+            await apply_objects(administrator, [obj for obj in objects if obj not in registration])
+            group.create_task(run(config, path, serving.set))
+            await serving.wait()
+            await apply_objects(administrator, registration)
+            ready()
+    except BaseExceptionGroup as failures:  # what one of them ended with is why all end
+        raise failures.exceptions[0] from None

@@ -6,6 +6,8 @@ function; what is shared, or wanted at once, is imported by ``preload_…`` befo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 from tiphys.cli.importing import uncollected
@@ -13,9 +15,12 @@ from tiphys.cli.programs.addons import autoscaler, cloud_programs, csi_cloud_nod
 from tiphys.cli.programs.controlplane import apiservers, backup, controllers, scheduler
 from tiphys.cli.programs.node import containerd, csi_local, dns, kubelet, proxy
 from tiphys.cli.programs.process import component
+from tiphys.cli.programs.warmup import warm_up
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, share_memory
 
+ON_TOP = "csi-local", "metrics-server"
+"""What starts once there is a node, and is no part of it."""
 _EVERYWHERE = "uvloop", "setproctitle", "encodings.idna", "importlib.readers"
 _OF_CERTIFICATES = "cryptography.x509", "cryptography.hazmat.primitives.serialization"
 """The API server wants them with its first request, the controllers and the metrics server soon after."""
@@ -45,16 +50,61 @@ def preload_apiserver() -> None:
 
 
 @uncollected()
-def preload_others() -> None:
-    """Import what a node needs to become ready, while the API server starts, before it is forked."""
+def preload_kubelet() -> None:
+    import tiphys.kubelet.command
+    import tiphys.kubelet.kubelet  # noqa: F401
+
+    share_memory()
+
+
+@uncollected()
+def preload_runtime_client() -> None:
+    """What the kubelet wants next."""
+    _preload("grpc.aio", "asyncinotify")
+    share_memory()
+
+
+@uncollected()
+def preload_controllers() -> None:
     import tiphys.cloud.manager
     import tiphys.cloud.providers.local.nodes
-    import tiphys.controllers.command
-    import tiphys.dns.command
-    import tiphys.kubelet.command
-    import tiphys.kubelet.kubelet
-    import tiphys.proxy.command
+    import tiphys.controllers.command  # noqa: F401
+
+    share_memory()
+
+
+@uncollected()
+def preload_scheduler() -> None:
     import tiphys.scheduler.command  # noqa: F401
+
+    share_memory()
+
+
+@uncollected()
+def preload_proxy() -> None:
+    import tiphys.proxy.command  # noqa: F401
+
+    share_memory()
+
+
+@uncollected()
+def preload_dns() -> None:
+    import tiphys.dns.command  # noqa: F401
+
+    share_memory()
+
+
+def meanwhile(settings: Settings) -> list[Callable[[], None]]:
+    """What the supervisor does while the API server starts: first what a Ready node waits for."""
+    return [
+        preload_kubelet,
+        partial(warm_up, settings),
+        preload_runtime_client,
+        preload_proxy,
+        preload_controllers,
+        preload_scheduler,
+        preload_dns,
+    ]
 
 
 @uncollected()
@@ -92,11 +142,11 @@ def programs(settings: Settings) -> list[Program]:
     all_programs = [
         containerd(settings),
         *apiservers(settings),
-        component("kube-controller-manager", settings, controllers, api),
-        component("kube-scheduler", settings, scheduler, api),
-        component("kubelet", settings, kubelet, ("containerd", *api)),
-        component("kube-proxy", settings, proxy, api),
-        component("dns", settings, dns, api),
+        component("kubelet", settings, kubelet, ("containerd", *api), before_start=preload_kubelet),
+        component("kube-proxy", settings, proxy, api, before_start=preload_proxy),
+        component("kube-controller-manager", settings, controllers, api, before_start=preload_controllers),
+        component("kube-scheduler", settings, scheduler, api, before_start=preload_scheduler),
+        component("dns", settings, dns, api, before_start=preload_dns),
         component("csi-local", settings, csi_local, node, before_start=preload_late),
         component("metrics-server", settings, metrics_server, node),
     ]
