@@ -18,6 +18,7 @@ import orjson
 from tiphys.api.codec.yamltext import from_json
 from tiphys.api.object import Object
 from tiphys.api.openapi.messages import OPENAPI, SWAGGER
+from tiphys.wire.varint import varint
 
 Write = Callable[[Any], bytes]
 """From a value of JSON to the content of its message."""
@@ -123,11 +124,11 @@ class _Writers:
             return _scalar(number, type)
         if type == "named" or name == "/":
             return self._pair(number, "any" if type == "named" else type)
-        tag = _varint(number << 3 | 2)
+        tag = varint(number << 3 | 2)
 
         def one(value: Any) -> bytes:
             data = self.of(type)(value)
-            return b"%b%b%b" % (tag, _varint(len(data)), data)
+            return b"%b%b%b" % (tag, varint(len(data)), data)
 
         if repeated:
             return lambda values: b"".join([one(value) for value in values])
@@ -200,7 +201,7 @@ def _default(value: Any) -> bytes:
         case bool():
             return _ALWAYS["b"](2, value)
         case int() | float():
-            return _varint(1 << 3 | 1) + struct.pack("<d", value)
+            return varint(1 << 3 | 1) + struct.pack("<d", value)
         case str():
             return _length_field(3, value.encode())
         case _:
@@ -218,28 +219,16 @@ _VALUES: dict[str, Write] = {"StringArray": _strings, "TypeItem": _strings, "Def
 # The wire.
 
 
-def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return value.to_bytes(1, "little")
-    octets = bytearray()
-    value &= (1 << 64) - 1
-    while value > 0x7F:
-        octets.append(value & 0x7F | 0x80)
-        value >>= 7
-    octets.append(value)
-    return bytes(octets)
-
-
 def _length_field(number: int, data: bytes) -> bytes:
-    return b"%b%b%b" % (_varint(number << 3 | 2), _varint(len(data)), data)
+    return b"%b%b%b" % (varint(number << 3 | 2), varint(len(data)), data)
 
 
 def _number_field(number: int, value: Any) -> bytes:
-    return _varint(number << 3) + _varint(int(value))
+    return varint(number << 3) + varint(int(value))
 
 
 def _double_field(number: int, value: float) -> bytes:
-    return _varint(number << 3 | 1) + struct.pack("<d", value)
+    return varint(number << 3 | 1) + struct.pack("<d", value)
 
 
 _ALWAYS: dict[str, Callable[[int, Any], bytes]] = {"b": _number_field, "i": _number_field, "d": _double_field}

@@ -26,6 +26,7 @@ from tiphys.api.protobuf.messages import (
     message_name,
     messages,
 )
+from tiphys.wire.varint import read_varint
 
 Value = int | bytes
 Reader = Callable[[Value], Any]
@@ -125,18 +126,10 @@ def _fields(data: bytes) -> Iterator[tuple[int, Value]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        if at >= len(data):
-            raise ProtobufError("unexpected EOF")
-        if shift > 63:
-            raise ProtobufError("integer overflow")
-        byte = data[at]
-        at += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, at
-        shift += 7
+    try:
+        return read_varint(data, at)
+    except ValueError as error:
+        raise ProtobufError(str(error)) from error
 
 
 def _bytes(value: Value) -> bytes:

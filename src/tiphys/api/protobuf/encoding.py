@@ -28,6 +28,7 @@ from tiphys.api.protobuf.messages import (
     message_name,
     messages,
 )
+from tiphys.wire.varint import read_varint, varint
 
 Parts = list[bytes]
 Encoder = Callable[[Any], bytes]
@@ -60,8 +61,8 @@ def wrap(api_version: str, kind: str, raw: bytes) -> bytes:
 def unwrap(body: bytes) -> bytes:
     """The object's message in a body that ``wrap`` made, without a copy of what is around it."""
     at = len(MAGIC) + 1
-    size, at = _read_varint(body, at)
-    size, at = _read_varint(body, at + size + 1)
+    size, at = read_varint(body, at)
+    size, at = read_varint(body, at + size + 1)
     return body[at : at + size]
 
 
@@ -99,38 +100,6 @@ def frame(message: bytes) -> bytes:
 
 
 # The wire.
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number >= 0x80:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-_SMALL_END = 1024
-_SMALL = [_varint(number) for number in range(_SMALL_END)]
-"""Most numbers are lengths, and short."""
-
-
-def varint(number: int) -> bytes:
-    """Negative numbers are written in two's complement, of 64 bits."""
-    if 0 <= number < _SMALL_END:
-        return _SMALL[number]
-    return _varint(number if number >= 0 else number + (1 << 64))
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, at
-        shift += 7
 
 
 def _tag(number: int, wire: int) -> bytes:
@@ -208,7 +177,7 @@ def _value_writer(field: MessageField) -> Writer:
     def write(parts: Parts, value: Any) -> None:
         content = encode_value(value)
         size = len(content)
-        parts.append(tag + (_SMALL[size] if size < _SMALL_END else _varint(size)) + content)
+        parts.append(tag + varint(size) + content)
 
     return write
 
