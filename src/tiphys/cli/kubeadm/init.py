@@ -5,14 +5,14 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-init/
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiphys.cli.kubeadm import kubeadmflags
+from tiphys.cli.kubeadm import phased
 from tiphys.cli.kubeadm.kubeadmflags import KubeadmParser, warn
+from tiphys.cli.kubeadm.phased import PhasedCommand
 from tiphys.cluster.kubeadm import layout, workflow
 from tiphys.cluster.kubeadm.configuration import documents, fromflags, load, validate
 from tiphys.cluster.kubeadm.configuration.defaults import TOKEN_DESCRIPTION
@@ -24,22 +24,12 @@ from tiphys.cluster.kubeadm.phases.init import INIT
 
 def main(argv: Sequence[str]) -> int:
     """Run ``tiphys init``; returns the exit status."""
-    return kubeadmflags.run(lambda: _main(argv))
+    return PhasedCommand("tiphys init", INIT, parser, prepare, begin=_begin).main(argv)
 
 
-def _main(argv: Sequence[str]) -> int:
-    phase, flags = kubeadmflags.split_phase(argv, "tiphys init")
-    if phase == "list":
-        print(workflow.listing(INIT))
-        return 0
-    given = parser(phase).values(flags)
-    kubeadmflags.configure_logs(given)
-    context, skipped = prepare(given)
-    workflow.selected(INIT, phase or "", skipped)  # a name that no phase has is an error before anything is done
-    if phase is None:
+def _begin(context: Installation, only: str, *_: object) -> None:
+    if not only:
         context.say(f"[init] Using Kubernetes version: {context.configuration.cluster['kubernetesVersion']}")
-    asyncio.run(workflow.run(INIT, context, only=phase or "", skipped=skipped))
-    return 0
 
 
 def parser(phase: str | None) -> KubeadmParser:
@@ -92,13 +82,8 @@ def prepare(given: Mapping[str, Any]) -> tuple[Installation, list[str]]:
     if named := given.get("node-name"):
         node["nodeRegistration"]["name"] = named.lower()
         validate.check(validate.registration(node["nodeRegistration"], "nodeRegistration"))
-    ignored = validate.ignored_checks(
-        given.get("ignore-preflight-errors", ()), node["nodeRegistration"].get("ignorePreflightErrors") or ()
-    )
-    places = kubeadmflags.places_of(given)
-    dry_run = bool(given.get("dry-run", node.get("dryRun", False)))
-    if dry_run:
-        places = kubeadmflags.dry_run_places(places, "tiphys-init-dryrun")
+    ignored = phased.ignored_checks(given, node["nodeRegistration"])
+    places, dry_run = phased.run_places(given, node, "init")
     context = Installation(
         configuration,
         places,
@@ -114,7 +99,7 @@ def prepare(given: Mapping[str, Any]) -> tuple[Installation, list[str]]:
     )
     for warning in host.warnings:
         warn(warning)
-    return context, list(given.get("skip-phases") or node.get("skipPhases") or [])
+    return context, phased.skipped_phases(given, node)
 
 
 def _virtual_address(given: Mapping[str, Any], configuration: load.Configuration) -> bool:

@@ -5,15 +5,15 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-join/
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiphys.cli.kubeadm import kubeadmflags
+from tiphys.cli.kubeadm import phased
 from tiphys.cli.kubeadm.kubeadmflags import KubeadmParser, warn
+from tiphys.cli.kubeadm.phased import PhasedCommand
 from tiphys.cluster.kubeadm import layout, workflow
-from tiphys.cluster.kubeadm.configuration import documents, fromflags, load, validate
+from tiphys.cluster.kubeadm.configuration import documents, fromflags, load
 from tiphys.cluster.kubeadm.configuration.documents import complete
 from tiphys.cluster.kubeadm.configuration.dynamic import Host
 from tiphys.cluster.kubeadm.failures import ConfigurationError
@@ -48,22 +48,16 @@ Run 'kubectl get nodes' to see this node join the cluster.
 
 def main(argv: Sequence[str]) -> int:
     """Run ``tiphys join``; returns the exit status."""
-    return kubeadmflags.run(lambda: _main(argv))
+    return PhasedCommand("tiphys join", JOIN, parser, prepare, begin=_begin, end=_end).main(argv)
 
 
-def _main(argv: Sequence[str]) -> int:
-    phase, rest = kubeadmflags.split_phase(argv, "tiphys join")
-    if phase == "list":
-        print(workflow.listing(JOIN))
-        return 0
-    given = parser(phase).values(rest)
-    kubeadmflags.configure_logs(given)
-    joining, skipped = prepare(given)
-    joining.etcd_follows = etcd_follows(phase or "", skipped)
-    asyncio.run(workflow.run(JOIN, joining, only=phase or "", skipped=skipped))
-    if phase is None and not joining.dry_run:
+def _begin(joining: Joining, only: str, skipped: list[str], _: object) -> None:
+    joining.etcd_follows = etcd_follows(only, skipped)
+
+
+def _end(joining: Joining) -> None:
+    if not joining.dry_run:
         print(_CONTROL_PLANE_DONE if joining.control_plane else _DONE)
-    return 0
 
 
 def parser(phase: str | None) -> KubeadmParser:
@@ -98,17 +92,12 @@ def prepare(given: Mapping[str, Any]) -> tuple[Joining, list[str]]:
     registration = join["nodeRegistration"]
     if "config" in given and given.get("node-name"):
         registration["name"] = given["node-name"].lower()
-    ignored = validate.ignored_checks(
-        given.get("ignore-preflight-errors", ()), registration.get("ignorePreflightErrors") or ()
-    )
-    places = kubeadmflags.places_of(given)
-    dry_run = bool(given.get("dry-run", join.get("dryRun", False)))
-    if dry_run:
-        places = kubeadmflags.dry_run_places(places, "tiphys-join-dryrun")
+    ignored = phased.ignored_checks(given, registration)
+    places, dry_run = phased.run_places(given, join, "join")
     for warning in host.warnings:
         warn(warning)
     joining = Joining(join, places, dry_run=dry_run, ignored=ignored, warn=warn, cgroup_driver=host.cgroup_driver)
-    return joining, list(given.get("skip-phases") or join.get("skipPhases") or [])
+    return joining, phased.skipped_phases(given, join)
 
 
 def _documents(given: Mapping[str, Any]) -> documents.Documents:

@@ -5,16 +5,16 @@ Source: https://kubernetes.io/docs/reference/setup-tools/kubeadm/kubeadm-reset/
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiphys.cli.kubeadm import kubeadmflags
+from tiphys.cli.kubeadm import kubeadmflags, phased
 from tiphys.cli.kubeadm.kubeadmflags import KubeadmParser, warn
+from tiphys.cli.kubeadm.phased import PhasedCommand
 from tiphys.cluster.kubeadm import layout, workflow
-from tiphys.cluster.kubeadm.configuration import documents, fromflags, load, validate
+from tiphys.cluster.kubeadm.configuration import documents, fromflags, load
 from tiphys.cluster.kubeadm.configuration.dynamic import Host
 from tiphys.cluster.kubeadm.failures import KubeadmError
 from tiphys.cluster.kubeadm.phases.reset import RESET, Resetting
@@ -39,24 +39,15 @@ def is_node(argv: Sequence[str]) -> bool:
 
 def main(argv: Sequence[str]) -> int:
     """Run ``tiphys reset`` on a node; returns the exit status."""
-    return kubeadmflags.run(lambda: _main(argv))
+    command = PhasedCommand(
+        "tiphys reset", RESET, lambda _: parser(), prepare, begin=_begin, end=lambda _: print(_MORE)
+    )
+    return command.main(argv)
 
 
-def _main(argv: Sequence[str]) -> int:
-    phase, rest = kubeadmflags.split_phase(argv, "tiphys reset")
-    if phase == "list":
-        print(workflow.listing(RESET))
-        return 0
-    given = parser().values(rest)
-    kubeadmflags.configure_logs(given)
-    run, skipped = prepare(given)
-    workflow.selected(RESET, phase or "", skipped)
-    if phase is None and not (given.get("force") or run.reset.get("force") or run.dry_run) and not _agreed():
+def _begin(run: Resetting, only: str, _: object, given: Mapping[str, Any]) -> None:
+    if not (only or given.get("force") or run.reset.get("force") or run.dry_run) and not _agreed():
         raise KubeadmError("aborted reset operation; pass --force to skip the question")
-    asyncio.run(workflow.run(RESET, run, only=phase or "", skipped=skipped))
-    if phase is None:
-        print(_MORE)
-    return 0
 
 
 def parser() -> KubeadmParser:
@@ -82,9 +73,7 @@ def prepare(given: Mapping[str, Any]) -> tuple[Resetting, list[str]]:
         read = fromflags.documents_of(given, fromflags.RESET_FLAGS)
     host = Host.this()
     reset = load.reset_configuration(read, host)
-    ignored = validate.ignored_checks(
-        given.get("ignore-preflight-errors", ()), reset.get("ignorePreflightErrors") or ()
-    )
+    ignored = phased.ignored_checks(given, reset)
     run = Resetting(
         reset,
         kubeadmflags.places_of(given),
@@ -92,7 +81,7 @@ def prepare(given: Mapping[str, Any]) -> tuple[Resetting, list[str]]:
         ignored=ignored,
         warn=warn,
     )
-    return run, list(given.get("skip-phases") or reset.get("skipPhases") or [])
+    return run, phased.skipped_phases(given, reset)
 
 
 def _agreed() -> bool:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.cli.console import table
-from tiphys.cli.kubeadm import kubeadmflags
+from tiphys.cli.kubeadm import kubeadmflags, phased
 from tiphys.cli.kubeadm.kubeadmflags import KubeadmParser, warn
 from tiphys.cluster.kubeadm import api, layout, upgrading, workflow
-from tiphys.cluster.kubeadm.configuration import documents, fromflags, validate
+from tiphys.cluster.kubeadm.configuration import documents, fromflags
 from tiphys.cluster.kubeadm.configuration.defaults import DEFAULTS
 from tiphys.cluster.kubeadm.configuration.dynamic import Host, complete_endpoint, complete_registration
 from tiphys.cluster.kubeadm.configuration.load import Configuration
@@ -57,7 +57,7 @@ def _main(words: list[str]) -> int:
     given = _parser(verb).values(flags)
     kubeadmflags.configure_logs(given)
     document = _document(given, verb)
-    skipped = list(given.get("skip-phases") or document.get("skipPhases") or [])
+    skipped = phased.skipped_phases(given, document)
     if verb in _PHASES:
         workflow.selected(_PHASES[verb], phase or "", skipped)  # a name that no phase has is an error before all else
     return asyncio.run(_run(verb, {**given, "document": document}, phase or "", skipped))
@@ -150,9 +150,7 @@ def _installation(
     complete_endpoint(node["localAPIEndpoint"], host)
     if folder := given.get("patches") or (document.get("patches") or {}).get("directory"):
         node["patches"] = {"directory": folder}
-    ignored = validate.ignored_checks(
-        given.get("ignore-preflight-errors", ()), document.get("ignorePreflightErrors") or ()
-    )
+    ignored = phased.ignored_checks(given, document)
     configuration = Configuration(node, cluster, {**kubelet, "cgroupDriver": host.cgroup_driver})
     dry_run = bool(given.get("dry-run", document.get("dryRun", False)))
     return Installation(configuration, places, dry_run=dry_run, ignored=ignored, warn=warn)
