@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
+from typing import Any
 
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail
-from tiphys.cli.programs.lists import node_programs, preload_node
+from tiphys.cli.programs.lists import ON_TOP, node_programs, preload_node
 from tiphys.cli.programs.warmup import warm_up
 from tiphys.cli.status import node_readiness
 from tiphys.client.errors import ApiError, Conflict, NotFound
@@ -66,42 +67,66 @@ def _supervise(cluster: Settings, node: Settings) -> None:
     Supervisor(node_programs(node), node.logs, node.state_file).run()
 
 
-async def wait_until_ready(cluster: Settings, wanted: Sequence[Settings], console: Console) -> None:
-    """Let the nodes register, approve what they serve with, and return when all are Ready."""
+async def wait_until_ready(
+    cluster: Settings, wanted: Sequence[Settings], console: Console, first: Coroutine[Any, Any, None] | None = None
+) -> None:
+    """Let the nodes register, approve what they serve with, and return when all are Ready.
+
+    ``first`` waits for the cluster's first node; the others are invited meanwhile.
+    """
     if not wanted:
         return
     names = ", ".join(node.node_name for node in wanted)
     client = admin_client(cluster, timeout=5)
     tokens: list[str] = []
+    inviting = asyncio.create_task(_invite_all(cluster, client, wanted, tokens))
     try:
+        if first is not None:
+            await first
         with console.step(f"Waiting for node{'s' if len(wanted) > 1 else ''} {names} to be Ready"):
-            await _first_has_its_range(cluster, client)
-            tokens += [await _invite(client, node) for node in wanted if tlsbootstrap.needs_token(node)]
+            await _until_invited(cluster, inviting)
             await asyncio.gather(*(_ready(client, node) for node in wanted))
     finally:
+        inviting.cancel()
+        await asyncio.gather(inviting, return_exceptions=True)
         for token in tokens:
             await tlsbootstrap.delete_token(client, token)
         await client.close()
 
 
-async def _first_has_its_range(cluster: Settings, client: Client) -> None:
-    """The first node's network is configured for the first range, so it is given that before others ask."""
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        node = await client.get(NODES, cluster.node_name)
-        if (node.get("spec") or {}).get("podCIDR"):
-            return
-        if time.monotonic() > deadline:
-            fail(f"node {cluster.node_name} was given no pod addresses; see `tiphys logs kube-controller-manager`")
+async def _invite_all(cluster: Settings, client: Client, wanted: Sequence[Settings], tokens: list[str]) -> None:
+    """Invite the nodes that have no certificate yet, once the first node has its range; adds to ``tokens``.
+
+    The first node's network is configured for the first range, so it is given that before others ask.
+    """
+    while not await _first_has_its_range(cluster, client):
         await asyncio.sleep(POLL_SECONDS)
+    for node in wanted:
+        if tlsbootstrap.needs_token(node):
+            await _invite(client, node, tokens)
 
 
-async def _invite(client: Client, node: Settings) -> str:
-    """Make a token for a node and hand it over; gives the token."""
+async def _until_invited(cluster: Settings, inviting: asyncio.Task[None]) -> None:
+    try:
+        await asyncio.wait_for(asyncio.shield(inviting), READY_SECONDS)
+    except TimeoutError:
+        fail(f"node {cluster.node_name} was given no pod addresses; see `tiphys logs kube-controller-manager`")
+
+
+async def _first_has_its_range(cluster: Settings, client: Client) -> bool:
+    try:
+        node = await client.get(NODES, cluster.node_name)
+    except (ApiError, ConnectionError, TimeoutError):  # it is starting
+        return False
+    return bool((node.get("spec") or {}).get("podCIDR"))
+
+
+async def _invite(client: Client, node: Settings, tokens: list[str]) -> None:
+    """Make a token for a node, add it to ``tokens``, and hand it over."""
     token = tlsbootstrap.new_token()
+    tokens.append(token)
     await tlsbootstrap.create_token(client, token, node.node_name)
     nodes.write_bootstrap(node, token)
-    return token
 
 
 async def _ready(client: Client, node: Settings) -> None:
@@ -127,7 +152,7 @@ async def _is_ready(client: Client, node: Settings) -> bool:
         seen = await client.get(NODES, node.node_name)
     except (NotFound, Conflict, ConnectionError, TimeoutError):
         return False
-    runs = bool(states) and all(c["state"] == "running" for c in states.values())
+    runs = bool(states) and all(c["state"] == "running" for name, c in states.items() if name not in ON_TOP)
     return runs and node_readiness(seen) == "Ready"
 
 

@@ -294,11 +294,13 @@ def _start_further(settings: Settings, count: int | None) -> list[Settings]:
 
 
 async def _wait_for_all(settings: Settings, further: Sequence[Settings], console: Console) -> None:
-    await wait_until_ready(settings, console)
-    if further:
-        from tiphys.cli import nodes as running
+    first = wait_until_ready(settings, console)
+    if not further:
+        await first
+        return
+    from tiphys.cli import nodes as running
 
-        await running.wait_until_ready(settings, further, console)
+    await running.wait_until_ready(settings, further, console, first)
 
 
 def supervise(settings: Settings) -> None:

@@ -24,6 +24,7 @@ ON_TOP = "csi-local", "metrics-server"
 _EVERYWHERE = "uvloop", "setproctitle", "encodings.idna", "importlib.readers"
 _OF_CERTIFICATES = "cryptography.x509", "cryptography.hazmat.primitives.serialization"
 """The API server wants them with its first request, the controllers and the metrics server soon after."""
+_OF_THE_RUNTIME = "grpc.aio", "asyncinotify"
 
 
 def _preload(*names: str) -> None:
@@ -60,7 +61,7 @@ def preload_kubelet() -> None:
 @uncollected()
 def preload_runtime_client() -> None:
     """What the kubelet wants next."""
-    _preload("grpc.aio", "asyncinotify")
+    _preload(*_OF_THE_RUNTIME)
     share_memory()
 
 
@@ -122,7 +123,7 @@ def preload_late() -> None:
 @uncollected()
 def preload_node() -> None:
     """Import what a further node runs, before its processes are forked."""
-    _preload(*_EVERYWHERE)
+    _preload(*_EVERYWHERE, *_OF_THE_RUNTIME)
 
     import tiphys.cluster.containerd
     import tiphys.cluster.networking.network
