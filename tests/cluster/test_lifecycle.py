@@ -52,3 +52,26 @@ def test_the_daemon_holds_nothing_of_who_started_it(tmp_path: Path) -> None:
         os.sched_yield()
     assert str(settings.lock_file) in held.read_text()
     assert str(tmp_path / "lock") not in held.read_text().splitlines()
+
+
+def of(state: str, restarts: int = 0) -> dict[str, object]:
+    return {"state": state, "restarts": restarts}
+
+
+@pytest.mark.parametrize(
+    ("states", "runs"),
+    [
+        ({}, False),
+        ({"kubelet": of("running")}, True),
+        ({"kubelet": of("starting")}, False),
+        ({"kubelet": of("running"), "metrics-server": of("starting")}, True),
+        ({"kubelet": of("running"), "csi-local": of("waiting")}, True),
+        ({"kubelet": of("running"), "csi-local": of("backoff")}, False),
+        ({"kubelet": of("running"), "csi-local": of("starting", 1)}, False),
+        ({"kubelet": of("running"), "csi-local": of("stopped")}, False),
+    ],
+)
+def test_a_node_runs_without_what_is_only_starting_on_top_of_it(
+    states: dict[str, dict[str, object]], runs: bool
+) -> None:
+    assert lifecycle.node_runs(states) == runs

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine import Machine
+from tests.machine import Machine, wait_for
 from tests.machine import machine as new_machine
 
 
@@ -35,4 +35,5 @@ def machine() -> Iterator[Machine]:
 def cluster(machine: Machine) -> Machine:
     """The machine with a running cluster on it."""
     machine.tiphys("up", timeout=180)
+    wait_for(lambda: all(c["state"] == "running" for c in machine.components().values()), what="what runs on top")
     return machine

@@ -10,7 +10,7 @@ from typing import Any
 
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail
-from tiphys.cli.programs.lists import ON_TOP, node_programs, preload_node
+from tiphys.cli.programs.lists import node_programs, preload_node
 from tiphys.cli.programs.warmup import warm_up
 from tiphys.cli.status import node_readiness
 from tiphys.client.errors import ApiError, Conflict, NotFound
@@ -152,8 +152,7 @@ async def _is_ready(client: Client, node: Settings) -> bool:
         seen = await client.get(NODES, node.node_name)
     except (NotFound, Conflict, ConnectionError, TimeoutError):
         return False
-    runs = bool(states) and all(c["state"] == "running" for name, c in states.items() if name not in ON_TOP)
-    return runs and node_readiness(seen) == "Ready"
+    return lifecycle.node_runs(states) and node_readiness(seen) == "Ready"
 
 
 def forget(cluster: Settings, name: str) -> list[str]:

@@ -78,7 +78,7 @@ def _further(node: Settings, readiness: str) -> dict[str, Any]:
 
 
 def _is_well(components: dict[str, dict[str, Any]], readiness: str) -> bool:
-    return bool(components) and all(c["state"] == "running" for c in components.values()) and readiness == "Ready"
+    return lifecycle.node_runs(components) and readiness == "Ready"
 
 
 def render(state: dict[str, Any]) -> str:

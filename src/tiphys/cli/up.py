@@ -18,7 +18,7 @@ from tiphys.cli import status
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail
 from tiphys.cli.options import parser
-from tiphys.cli.programs.lists import ON_TOP, meanwhile, preload_apiserver, programs
+from tiphys.cli.programs.lists import meanwhile, preload_apiserver, programs
 from tiphys.client.errors import ApiError
 from tiphys.client.resources import NODES
 from tiphys.client.rest import Client
@@ -353,16 +353,14 @@ async def wait_until_ready(settings: Settings, console: Console) -> None:
             while not await _serves(client):
                 await _pause(settings, deadline)
         with console.step(f"Waiting for node {settings.node_name} to be Ready"):
-            while not (_all_run(settings) and await _node_ready(client, settings.node_name)):
+            while not (_runs(settings) and await _node_ready(client, settings.node_name)):
                 await _pause(settings, deadline)
     finally:
         await client.close()
 
 
-def _all_run(settings: Settings) -> bool:
-    """Whether all runs that makes a node; what runs on top of one follows."""
-    states = lifecycle.component_states(settings)
-    return bool(states) and all(c["state"] == "running" for name, c in states.items() if name not in ON_TOP)
+def _runs(settings: Settings) -> bool:
+    return lifecycle.node_runs(lifecycle.component_states(settings))
 
 
 async def _serves(client: Client) -> bool:

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +19,10 @@ from typing import Any, NoReturn
 from tiphys.cluster.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+ON_TOP = "csi-local", "metrics-server"
+"""Programs that start once there is a node, and are no part of it."""
 
 
 class AlreadyRunning(Exception):
@@ -181,3 +185,15 @@ def component_states(settings: Settings) -> dict[str, dict[str, Any]]:
         return {}
     components: dict[str, dict[str, Any]] = state["components"]
     return components
+
+
+def node_runs(states: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether all runs that makes a node, by what ``component_states`` gives.
+
+    What runs on top of one may still be starting for the first time.
+    """
+    return bool(states) and all(
+        state["state"] == "running"
+        or (name in ON_TOP and state["state"] in ("waiting", "starting") and not state["restarts"])
+        for name, state in states.items()
+    )

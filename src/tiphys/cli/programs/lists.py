@@ -19,8 +19,6 @@ from tiphys.cli.programs.warmup import warm_up
 from tiphys.cluster.settings import Settings
 from tiphys.cluster.supervisor import Program, share_memory
 
-ON_TOP = "csi-local", "metrics-server"
-"""What starts once there is a node, and is no part of it."""
 _EVERYWHERE = "uvloop", "setproctitle", "encodings.idna", "importlib.readers"
 _OF_CERTIFICATES = "cryptography.x509", "cryptography.hazmat.primitives.serialization"
 """The API server wants them with its first request, the controllers and the metrics server soon after."""
