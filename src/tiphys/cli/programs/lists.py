@@ -94,10 +94,10 @@ def preload_dns() -> None:
 
 
 def meanwhile(settings: Settings) -> list[Callable[[], None]]:
-    """What the supervisor does while the API server starts: first what a Ready node waits for."""
+    """What the supervisor does while the API server starts: what all share, then what a Ready node waits for."""
     return [
-        preload_kubelet,
         partial(warm_up, settings),
+        preload_kubelet,
         preload_runtime_client,
         preload_proxy,
         preload_controllers,
