@@ -456,3 +456,29 @@ def test_access_is_reviewed_in_namespaces_that_are_not_there() -> None:
         assert answer.status == 201, answer.body
 
     run(work)
+
+
+def test_the_endpoints_of_a_service_take_turns() -> None:
+    """One that hangs although it is ready must not fail every request."""
+    service = {"metadata": {"name": "hook"}, "spec": {"clusterIP": "None", "ports": [{"name": "https", "port": 443}]}}
+    slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+
+    def endpoint_slice(name: str, *addresses: str, ready: bool = True) -> Object:
+        return {
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": "hook"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "https", "port": 8443}],
+            "endpoints": [{"addresses": [address], "conditions": {"ready": ready}} for address in addresses],
+        }
+
+    async def work(world: World) -> None:
+        assert (await world.raw("POST", "/api/v1/namespaces/default/services", service)).status == 201
+        some = (endpoint_slice("a", "10.0.0.1", "10.0.0.2"), endpoint_slice("b", "10.0.0.3"))
+        for made in (*some, endpoint_slice("c", "10.0.0.4", ready=False)):
+            assert (await world.raw("POST", slices, made)).status == 201
+        await world.settle()
+        client = WebhookClient(world.server.registries)
+        reached = [await client._endpoint("default", "hook", 443) for _ in range(6)]
+        assert reached == [(f"10.0.0.{number}", 8443) for number in (1, 2, 3, 1, 2, 3)]
+
+    run(work)

@@ -17,7 +17,7 @@ from tiphys.api.object import Object
 from tiphys.apiserver.aggregator.services import Remote
 from tiphys.apiserver.config import ProxyCertificate
 from tiphys.apiserver.registry.registries import Registries
-from tiphys.apiserver.webhooks.client import ready_endpoints
+from tiphys.apiserver.webhooks.client import service_endpoints
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import Transport
 from tiphys.wire.tls.contexts import client_context
@@ -73,13 +73,7 @@ class Backends:
         return await self._endpoint(remote, port)
 
     async def _endpoint(self, remote: Remote, port: Object) -> tuple[str, int]:
-        slices = self._registries.get("discovery.k8s.io", "endpointslices")
-        endpoints = [
-            (address, number)
-            for entry in await slices.all(remote.namespace)
-            if entry.labels.get("kubernetes.io/service-name") == remote.service
-            for _, address, number in ready_endpoints(slices.shared_object(entry), port.get("name") or "")
-        ]
+        endpoints = await service_endpoints(self._registries, remote.namespace, remote.service, port.get("name") or "")
         if not endpoints:
             raise Unroutable(f"no endpoints available for service {quote(remote.service)}")
         return endpoints[next(self._turns) % len(endpoints)]

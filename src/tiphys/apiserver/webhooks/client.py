@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple, Protocol
 from urllib.parse import urljoin, urlsplit
 
@@ -74,7 +75,8 @@ Key = tuple[str, int, str | None, str, Credentials | None]
 
 
 class WebhookClient:
-    """Keeps a transport for each place. Services are reached at one of their ready endpoints.
+    """Keeps a transport for each place. Services are reached at their ready endpoints, which take turns, so that one
+    that does not answer fails some requests, and not all.
 
     Redirects are followed as Go's client does: at most ten, and all but 307 and 308 turn the request into a GET.
     """
@@ -83,6 +85,7 @@ class WebhookClient:
         self._registries = registries
         self._credentials = credentials
         self._transports: Transports[Key] = Transports(_transport)
+        self._turns = count()
 
     async def call(self, config: Object, body: Object, timeout: float) -> Object:
         """Post a review, following redirects; ``timeout`` in seconds. Raises ``CallFailed``."""
@@ -142,13 +145,10 @@ class WebhookClient:
         wanted = next((candidate for candidate in spec.get("ports") or () if candidate["port"] == port), None)
         if wanted is None:
             raise CallFailed(f"no service port {port} found for service {quote(name)}")
-        slices = self._registries.get(_DISCOVERY, "endpointslices")
-        for entry in await slices.all(namespace):
-            slice = slices.shared_object(entry)
-            if (slice["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == name:
-                for _, address, target in ready_endpoints(slice, wanted.get("name") or ""):
-                    return address, target
-        raise CallFailed(f"no endpoints available for service {quote(name)}")
+        endpoints = await service_endpoints(self._registries, namespace, name, wanted.get("name") or "")
+        if not endpoints:
+            raise CallFailed(f"no endpoints available for service {quote(name)}")
+        return endpoints[next(self._turns) % len(endpoints)]
 
 
 def _target(config: Object) -> WebhookTarget:
@@ -206,6 +206,19 @@ def ready_endpoints(slice: Object, port_name: str) -> Iterator[tuple[Object, str
     for endpoint in slice.get("endpoints") or ():
         if (endpoint.get("conditions") or {}).get("ready", True):
             yield endpoint.get("targetRef") or {}, endpoint["addresses"][0], int(port["port"])
+
+
+async def service_endpoints(
+    registries: Registries, namespace: str, service: str, port_name: str
+) -> list[tuple[str, int]]:
+    """Where a service is reached: the addresses and ports of its endpoints that take connections."""
+    slices = registries.get(_DISCOVERY, "endpointslices")
+    return [
+        (address, number)
+        for entry in await slices.all(namespace)
+        if entry.labels.get("kubernetes.io/service-name") == service
+        for _, address, number in ready_endpoints(slices.shared_object(entry), port_name)
+    ]
 
 
 def _refusal(code: int, text: bytes) -> str:
