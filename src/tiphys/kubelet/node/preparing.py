@@ -46,8 +46,10 @@ def swaps_on(table: Path = _SWAPS) -> bool:
 
 
 def _allow_files(count: int) -> None:
-    """Upstream does not start if that is refused; here it goes on with what it has, as few files are open."""
+    """Where so many may not be had, as many as may: upstream does not start then, but here few files are open."""
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
     except (OSError, ValueError) as error:
-        log.warning("cannot have %d files open: %s", count, error)
+        most = min(count, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        log.info("%d files may be open, and not %d: %s", most, count, error)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
