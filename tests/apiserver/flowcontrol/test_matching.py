@@ -9,7 +9,7 @@ import pytest
 from tiphys.apiserver.bootstrap.flowcontrol import flow_schemas
 from tiphys.apiserver.call import User
 from tiphys.apiserver.flowcontrol.matching import read_schema
-from tiphys.apiserver.flowcontrol.work import RequestWork, estimate, largest
+from tiphys.apiserver.flowcontrol.work import RequestWork, Stored, estimate, largest
 from tiphys.apiserver.requestinfo import RequestInfo
 
 SCHEMAS = sorted(map(read_schema, flow_schemas()), key=lambda schema: (schema.precedence, schema.name))
@@ -75,26 +75,106 @@ def test_a_rule_for_resources(rule: dict[str, Any], info: RequestInfo, matches: 
 @pytest.mark.parametrize(
     ("info", "parameters", "objects", "watches", "work"),
     [
-        (about("get", "pods"), {}, 5000, 0, RequestWork()),
+        (about("get", "pods"), {}, (5000, 2000), 0, RequestWork()),
         (about("list", "pods"), {}, None, 0, RequestWork()),
-        (about("list", "pods"), {}, 90, 0, RequestWork()),
-        (about("list", "pods"), {}, 450, 0, RequestWork(5)),
-        (about("list", "pods"), {}, 99_999, 0, RequestWork(10)),
-        (about("list", "pods"), {"limit": ["150"]}, 99_999, 0, RequestWork(2)),
-        (about("list", "pods", name="x"), {}, 99_999, 0, RequestWork()),
-        (about("watch", "pods"), {"resourceVersion": ["7"]}, 450, 0, RequestWork()),
-        (about("watch", "pods"), {"resourceVersion": ["0"]}, 450, 0, RequestWork(5)),
-        (about("watch", "pods"), {"resourceVersion": ["7"], "sendInitialEvents": ["true"]}, 450, 0, RequestWork(5)),
-        (about("create", "pods"), {}, 0, 9, RequestWork()),
-        (about("create", "pods"), {}, 0, 45, RequestWork(1, 5, 0.005)),
-        (about("patch", "pods"), {}, 0, 200, RequestWork(1, 10, 0.01)),
+        (about("list", "pods"), {}, (0, 0), 0, RequestWork()),
+        (about("list", "pods"), {}, (50, 2000), 0, RequestWork()),
+        (about("list", "pods"), {}, (51, 2000), 0, RequestWork(2)),
+        (about("list", "pods"), {}, (99_999, 2000), 0, RequestWork(10)),
+        (about("list", "pods"), {"limit": ["150"]}, (99_999, 2000), 0, RequestWork(3)),
+        (about("list", "secrets"), {}, (3, 1_000_000), 0, RequestWork(10)),
+        (about("list", "pods", name="x"), {}, (99_999, 2000), 0, RequestWork()),
+        (about("list", "pods", name="x"), {}, (99_999, 250_000), 0, RequestWork(3)),
+        (about("list", "pods"), {"limit": ["1000"], "continue": ["x"]}, (99_999, 2000), 0, RequestWork(20)),
+        (about("list", "pods"), {"continue": ["x"]}, (99_999, 2000), 0, RequestWork(40)),
+        (about("list", "pods"), {"limit": ["9"], "resourceVersion": ["7"]}, (99_999, 20_000), 0, RequestWork(2)),
+        (about("list", "pods"), {"resourceVersion": ["7"]}, (99_999, 2000), 0, RequestWork(10)),
+        (
+            about("list", "pods"),
+            {"limit": ["9"], "resourceVersion": ["7"], "labelSelector": ["a"]},
+            (100, 50_000),
+            0,
+            RequestWork(25),
+        ),
+        (
+            about("list", "pods"),
+            {"resourceVersion": ["7"], "resourceVersionMatch": ["Exact"]},
+            (100, 20_000),
+            0,
+            RequestWork(20),
+        ),
+        (
+            about("list", "pods"),
+            {"limit": ["100"], "resourceVersion": ["7"], "resourceVersionMatch": ["NotOlderThan"]},
+            (100, 20_000),
+            0,
+            RequestWork(10),
+        ),
+        (about("watch", "pods"), {"resourceVersion": ["7"]}, (450, 1000), 0, RequestWork()),
+        (about("watch", "pods"), {"resourceVersion": ["0"]}, (450, 1000), 0, RequestWork(5)),
+        (
+            about("watch", "pods"),
+            {"resourceVersion": ["0"], "sendInitialEvents": ["false"]},
+            (450, 1000),
+            0,
+            RequestWork(5),
+        ),
+        (
+            about("watch", "pods"),
+            {"resourceVersion": ["7"], "sendInitialEvents": ["true"], "resourceVersionMatch": ["NotOlderThan"]},
+            (450, 1000),
+            0,
+            RequestWork(5),
+        ),
+        (about("create", "pods"), {}, None, 9, RequestWork()),
+        (about("create", "pods"), {}, None, 45, RequestWork(1, 5, 0.005)),
+        (about("patch", "pods"), {}, None, 200, RequestWork(1, 10, 0.01)),
     ],
 )
 def test_the_work_of_a_request(
-    info: RequestInfo, parameters: dict[str, list[str]], objects: int | None, watches: int, work: RequestWork
+    info: RequestInfo,
+    parameters: dict[str, list[str]],
+    objects: tuple[int, int] | None,
+    watches: int,
+    work: RequestWork,
 ) -> None:
-    assert estimate(info, parameters, 10, lambda group, resource: objects, lambda info: watches) == work
+    """The widths are those of upstream's estimator, at a level that lets one request take 40 seats."""
+    stored = None if objects is None else Stored(*objects)
+    assert estimate(info, parameters, 40, lambda group, resource: stored, lambda info: watches) == work
+
+
+@pytest.mark.parametrize(
+    ("objects", "total", "parameters", "past", "now"),
+    [
+        (99, 99_999, {}, 1, 1),
+        (10, 99_999, {}, 1, 1),
+        (1000, 999_999, {}, 10, 10),
+        (1000, 999_999, {"limit": ["100"]}, 1, 1),
+        (1000, 999_999, {"limit": ["100"], "fieldSelector": ["a=b"]}, 5, 1),
+        (99, 999_999, {}, 10, 10),
+        (99, 999_999, {"limit": ["10"]}, 2, 2),
+        (99, 999_999, {"limit": ["10"], "labelSelector": ["a"]}, 5, 2),
+        (1000, 9_999_999, {}, 100, 10),
+        (1000, 9_999_999, {"limit": ["100"]}, 10, 10),
+        (1000, 9_999_999, {"limit": ["100"], "labelSelector": ["a"]}, 50, 10),
+        (99, 9_999_999, {}, 100, 10),
+        (99, 9_999_999, {"limit": ["10"]}, 11, 10),
+        (99, 9_999_999, {"limit": ["10"], "fieldSelector": ["a=b"]}, 50, 10),
+    ],
+)
+def test_lists_are_as_wide_as_upstream_finds_them(
+    objects: int, total: int, parameters: dict[str, list[str]], past: int, now: int
+) -> None:
+    """The numbers are those of upstream's own table: of a list of the past, which it reads from its store, and now."""
+    stored = Stored(objects, total // objects)
+
+    def seats(**more: list[str]) -> int:
+        info = about("list", "pods")
+        return estimate(info, {**parameters, **more}, 100, lambda group, resource: stored, lambda info: 0).initial
+
+    assert seats(resourceVersion=["7"], resourceVersionMatch=["Exact"]) == past
+    assert seats() == seats(resourceVersion=["0"]) == now
 
 
 def test_one_request_takes_a_seventh_of_its_level_at_the_most() -> None:
-    assert [largest(seats) for seats in (0, 1, 13, 49, 245)] == [10, 1, 2, 8, 10]
+    assert [largest(seats) for seats in (0, 1, 13, 49, 245, 2000)] == [100, 1, 2, 8, 37, 100]

@@ -16,12 +16,13 @@ from tiphys.apiserver.flowcontrol.demand import ADJUSTMENT_SECONDS
 from tiphys.apiserver.flowcontrol.levels import PriorityLevel, adjust, limits_of, read_level
 from tiphys.apiserver.flowcontrol.matching import FlowSchema, read_schema
 from tiphys.apiserver.flowcontrol.sharding import flow_hash
-from tiphys.apiserver.flowcontrol.work import ONE, WRITES, RequestWork, estimate, largest
+from tiphys.apiserver.flowcontrol.work import ONE, WRITES, RequestWork, Stored, estimate, largest
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.registry import Registry
 from tiphys.apiserver.requestinfo import RequestInfo
 from tiphys.apiserver.storage.cacher import Cacher
 from tiphys.runtime.clock import Clock
+from tiphys.runtime.expiring import Expiring
 from tiphys.runtime.tasks import contain
 
 Source = TypeVar("Source")
@@ -29,6 +30,8 @@ Read = TypeVar("Read")
 
 _MANDATORY = frozenset(("exempt", "catch-all"))
 _MAX_REMEMBERED = 10_000
+_SIZE_KEPT_SECONDS, _MOST_SIZES = 10.0, 1000
+"""How long the size of a resource's objects counts, and of how many resources."""
 _MAX_REMEMBERED_PATH = 512
 """Characters; requests with longer paths, which anybody may send, are classified each time."""
 
@@ -54,6 +57,7 @@ class FlowController:
         self.schemas: list[FlowSchema] = []
         self._registries = registries
         self._clock = clock
+        self._sizes: Expiring[tuple[str, str], int] = Expiring(_MOST_SIZES)
         self._seats = seats
         self._sources: list[Registry] = []
         self._followed: list[tuple[Cacher, int]] = []
@@ -151,11 +155,18 @@ class FlowController:
         if info.verb == "get" or (info.verb in WRITES and not self._count_watches(info)):
             return ONE
         most = largest(level.limits.nominal)
-        return estimate(info, call.parameters, most, self._count_objects, self._count_watches)
+        return estimate(info, call.parameters, most, self._measure, self._count_watches)
 
-    def _count_objects(self, group: str, resource: str) -> int | None:
+    def _measure(self, group: str, resource: str) -> Stored | None:
         registry = self._registry(group, resource)
-        return len(registry.store.cacher) if registry is not None and registry.store.cacher.is_ready else None
+        if registry is None or not registry.store.cacher.is_ready:
+            return None
+        cacher, now = registry.store.cacher, self._clock.monotonic()
+        known = self._sizes.get((group, resource), now)
+        each = cacher.average_size() if known is None else known[0]
+        if known is None and each:
+            self._sizes.put((group, resource), each, now + _SIZE_KEPT_SECONDS)
+        return Stored(len(cacher), each)
 
     def _count_watches(self, info: RequestInfo) -> int:
         registry = self._registry(info.group, info.resource)

@@ -1,6 +1,7 @@
 """How much of the server a request takes: seats while it runs, and seats for the watch events that a write causes.
 
-Source: KEP-1040, "Width of a request", with v1.36's defaults.
+Source: KEP-1040, "Width of a request", with v1.36's defaults: lists are measured by their bytes
+(``SizeBasedListCostEstimate``).
 """
 
 from __future__ import annotations
@@ -11,16 +12,27 @@ from typing import NamedTuple
 
 from tiphys.apiserver.requestinfo import Parameters, RequestInfo, is_true
 
-MAX_SEATS = 10
+MAX_LIST_SEATS = 100
+MAX_WRITE_SEATS = 10
 _SHARE_OF_LEVEL = 0.15
 """The largest part of a level's seats that one request may take."""
-_OBJECTS_PER_SEAT = 100.0
+_BYTES_PER_SEAT = 100_000
+_BYTES_AT_ONCE = 1_000_000
+"""So much of a list has the server in its hands at once, if the list comes from a cache: it is sent in pieces."""
 _WATCHES_PER_SEAT = 10.0
 _EVENT_SECONDS = 0.005
 WRITES = frozenset(("create", "update", "patch", "delete"))
 
-CountObjects = Callable[[str, str], int | None]
-"""(group, resource) to the number of objects, None if unknown."""
+
+class Stored(NamedTuple):
+    """What there is of a resource: how many objects, and about how many bytes each has."""
+
+    objects: int
+    each: int
+
+
+MeasureObjects = Callable[[str, str], Stored | None]
+"""(group, resource) to what is stored, None if unknown."""
 CountWatches = Callable[[RequestInfo], int]
 """How many open watches see what a write changes."""
 
@@ -48,33 +60,57 @@ ONE = RequestWork()
 
 def largest(nominal_seats: int) -> int:
     """The seats that one request of a level may take."""
-    return max(1, min(MAX_SEATS, math.ceil(nominal_seats * _SHARE_OF_LEVEL))) if nominal_seats else MAX_SEATS
+    if not nominal_seats:
+        return MAX_LIST_SEATS
+    return max(1, min(MAX_LIST_SEATS, math.ceil(nominal_seats * _SHARE_OF_LEVEL)))
 
 
 def estimate(
-    info: RequestInfo, parameters: Parameters, most: int, count_objects: CountObjects, count_watches: CountWatches
+    info: RequestInfo, parameters: Parameters, most: int, measure: MeasureObjects, count_watches: CountWatches
 ) -> RequestWork:
     """``most`` is what ``largest`` gives for the request's level."""
     if info.verb == "list" or (info.verb == "watch" and _lists_first(parameters)):
-        return RequestWork(max(1, min(most, _list_seats(info, parameters, count_objects))))
+        return RequestWork(max(1, min(most, _list_seats(info, parameters, measure))))
     if info.verb in WRITES and (info.resource, info.subresource) != ("serviceaccounts", "token"):
-        return _write(most, count_watches(info))
+        return _write(min(most, MAX_WRITE_SEATS), count_watches(info))
     return ONE
 
 
 def _lists_first(parameters: Parameters) -> bool:
-    if "sendInitialEvents" in parameters:
-        return is_true(parameters, "sendInitialEvents")
-    return parameters.get("resourceVersion", [""])[0] in ("", "0")
+    """Whether a watch begins with what there is: by upstream's reckoning also one that asks for no such events, from
+    any revision."""
+    return is_true(parameters, "sendInitialEvents") or _first(parameters, "resourceVersion") in ("", "0")
 
 
-def _list_seats(info: RequestInfo, parameters: Parameters, count_objects: CountObjects) -> int:
-    stored = count_objects(info.group, info.resource)
-    if stored is None or info.name:
+def _list_seats(info: RequestInfo, parameters: Parameters, measure: MeasureObjects) -> int:
+    stored = measure(info.group, info.resource)
+    if stored is None:
         return 1
-    limit = _number(parameters.get("limit", ["0"])[0])
-    shown = limit if 0 < limit < stored else stored
-    return math.ceil(shown / _OBJECTS_PER_SEAT)
+    limit = _number(_first(parameters, "limit"))
+    loaded = limit if 0 < limit < stored.objects else stored.objects
+    from_store = info.verb == "list" and _is_of_the_past(parameters)
+    if info.name:
+        loaded = 1
+    elif from_store and (_first(parameters, "fieldSelector") or _first(parameters, "labelSelector")):
+        loaded = max(loaded, stored.objects // 2)
+    used = loaded * stored.each
+    return math.ceil((used if from_store else min(used, _BYTES_AT_ONCE)) / _BYTES_PER_SEAT)
+
+
+def _is_of_the_past(parameters: Parameters) -> bool:
+    """Whether a list shows one revision, which upstream reads from its store."""
+    match _first(parameters, "resourceVersionMatch"):
+        case "NotOlderThan":
+            return False
+        case "":
+            if _first(parameters, "continue"):
+                return True
+            return _number(_first(parameters, "limit")) > 0 and _first(parameters, "resourceVersion") not in ("", "0")
+    return True
+
+
+def _first(parameters: Parameters, name: str) -> str:
+    return parameters.get(name, [""])[0]
 
 
 def _number(text: str) -> int:

@@ -17,6 +17,8 @@ from tiphys.apiserver.storage.entry import Entry
 
 SIZE = 512
 """How many entries a block has at most when it is made; one of twice as many is cut in two."""
+_LOOKED_AT = 16
+"""About how many blocks, and how many entries of each, tell how large all are."""
 _key = attrgetter("key")
 
 
@@ -110,6 +112,12 @@ class Blocks:
         self._blocks: list[Block] = []
         self._lasts: list[str] = []
         """The last key of each block."""
+
+    def average_size(self) -> int:
+        """About how many bytes a body has: of some entries from all parts, however many there are."""
+        blocks = self._blocks[:: max(1, len(self._blocks) // _LOOKED_AT)]
+        some = [entry for block in blocks for entry in block.entries[:: max(1, len(block) // _LOOKED_AT)]]
+        return sum([len(entry.body) for entry in some]) // len(some) if some else 0
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Entries that come after all that are there, in their order."""

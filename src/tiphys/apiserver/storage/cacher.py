@@ -352,6 +352,10 @@ class Cacher:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def average_size(self) -> int:
+        """About how many bytes an object has."""
+        return self._entries.average_size()
+
     def under(self, prefix: str, after: str = "") -> Entries:
         """The entries whose key starts with ``prefix``, in the order of their keys, from key ``after`` on."""
         return self._entries.under(prefix, after)

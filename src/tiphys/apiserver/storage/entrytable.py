@@ -43,6 +43,10 @@ class EntryTable:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def average_size(self) -> int:
+        """About how many bytes an entry has."""
+        return self._ordered.average_size()
+
     def get(self, key: str) -> Entry | None:
         return self._entries.get(key)
 
