@@ -12,7 +12,7 @@ import orjson
 from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.client.rest import Client
 from tiphys.proxy.config import ProxyConfig
-from tiphys.proxy.health import Health
+from tiphys.proxy.health.reports import Health
 from tiphys.proxy.kubeproxy import KubeProxy
 from tiphys.proxy.state import ServiceKey, ServiceState
 from tiphys.proxy.tracker import Tracker

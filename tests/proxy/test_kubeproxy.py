@@ -23,8 +23,8 @@ from tiphys.client.resources import ENDPOINT_SLICES, EVENTS, NODES, SERVICES
 from tiphys.client.rest import Client
 from tiphys.proxy import forward_policy, service_route
 from tiphys.proxy.config import ProxyConfig
-from tiphys.proxy.health import Health
-from tiphys.proxy.health_ports import HealthPorts
+from tiphys.proxy.health.ports import HealthPorts
+from tiphys.proxy.health.reports import Health
 from tiphys.proxy.kubeproxy import KubeProxy
 from tiphys.proxy.modes import Mode
 from tiphys.proxy.nft import NftBackend
@@ -137,6 +137,8 @@ async def _check(net: Lab, client: Client, ip: str, mode: Mode) -> None:
     assert (await http(39249, "/proxyMode")) == (200, mode or "nftables")
     figures = (await http(39249, "/metrics"))[1]
     assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in figures
+    assert "kubeproxy_sync_proxy_rules_no_local_endpoints_total{" in figures
+    assert "kubeproxy_sync_proxy_rules_endpoint_changes_total" in figures
     assert "rest_client_requests_total{" in figures
 
     async def programmed() -> bool:  # counted after the packets' way is open

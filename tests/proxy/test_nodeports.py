@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from tiphys.proxy import nodeports
-from tiphys.proxy.health import Health
-from tiphys.proxy.health_ports import HealthPorts
+from tiphys.proxy.health.ports import HealthPorts
+from tiphys.proxy.health.reports import Health
 from tiphys.runtime.clock import SystemClock
 from tiphys.runtime.system import hosttools
 

@@ -28,8 +28,9 @@ from tiphys.controlkit.serving.pprof import profiled
 from tiphys.proxy import conntrack, forward_policy, host, libnftables, modes, nft, nodeports, service_route
 from tiphys.proxy.backend import ProxyBackend
 from tiphys.proxy.config import ProxyConfig
-from tiphys.proxy.health import Health, HealthHandler, metrics_pages
-from tiphys.proxy.health_ports import HealthPorts
+from tiphys.proxy.figures import Figures
+from tiphys.proxy.health.ports import HealthPorts
+from tiphys.proxy.health.reports import Health, HealthHandler, metrics_pages
 from tiphys.proxy.iptables.backend import IptablesBackend
 from tiphys.proxy.modes import Mode
 from tiphys.proxy.nft import NftBackend
@@ -52,7 +53,6 @@ ZONE = "topology.kubernetes.io/zone"
 OURS = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
 """The services and slices that are carried by a proxy, and by this one."""
 _LAST_WORDS = 2.0
-_PROGRAMMED = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 _Take = Callable[[Tracker, Object], bool]
 
 
@@ -74,7 +74,6 @@ class KubeProxy:
         self._client = client
         self._tools = run or libnftables.tools()
         self._clock = clock
-        self._started = clock.now()
         self._rng = rng or random.Random()
         self._sysctls = host.Sysctls(config.sysctl_root)
         self._families: tuple[Family, ...] = ("ip", "ip6") if _has_ipv6() else ("ip",)
@@ -102,7 +101,8 @@ class KubeProxy:
             family: HealthPorts(self.health, self._port_taken, functools.partial(self._node_port_hosts, family))
             for family in self._families
         }
-        self._registry: Registry | None = None
+        self._registry = Registry(client.calls)
+        self._figures = Figures(self._registry, clock)
 
         def informer(resource: ResourcePath, labels: str = "", fields: str = "") -> Informer:
             return Informer(client, resource, clock, label_selector=labels, field_selector=fields, rng=self._rng)
@@ -112,8 +112,8 @@ class KubeProxy:
         """Both are shared with what runs beside the proxy."""
         self._nodes = informer(NODES, fields=f"metadata.name={config.node_name}")
         self._ranges = informer(SERVICE_CIDRS)
-        self.services.add_handler(self._tracked(Tracker.service_changed, Tracker.service_deleted))
-        self.slices.add_handler(self._tracked(Tracker.slice_changed, Tracker.slice_deleted))
+        self.services.add_handler(self._tracked("Service", Tracker.service_changed, Tracker.service_deleted))
+        self.slices.add_handler(self._tracked("EndpointSlice", Tracker.slice_changed, Tracker.slice_deleted))
         self._nodes.add_handler(Callbacks(added=self._node, updated=lambda _, node: self._node(node)))
         self._ranges.add_handler(Callbacks(changed=lambda _: self._ranges_changed()))
 
@@ -156,13 +156,15 @@ class KubeProxy:
 
     # -- what has changed ---------------------------------------------------------------------------------------------
 
-    def _tracked(self, changed: _Take, deleted: _Take) -> Callbacks:
+    def _tracked(self, kind: str, changed: _Take, deleted: _Take) -> Callbacks:
         """A handler that gives each change to the trackers, and wakes the loop if it matters to one."""
 
         def give(take: _Take, obj: Object) -> None:
             for family, tracker in self._trackers.items():
                 if take(tracker, obj):
                     self.health.queued(family)
+                    self._figures.changed(kind)
+                    self._figures.queued(family)
                     self._wake.set()
 
         return Callbacks(changed=lambda obj: give(changed, obj), deleted=lambda obj: give(deleted, obj))
@@ -324,19 +326,20 @@ class KubeProxy:
             await backend.sync(undone)
         except CommandError as error:
             log.error("cannot bring the %s rules up to date; trying again: %s", family, error)
-            self._count_failure(family)
+            self._figures.failed(family, self._mode)
             return False
         except Exception:
             log.exception("cannot bring the %s rules up to date; trying service by service", family)
-            self._count_failure(family)
+            self._figures.failed(family, self._mode)
             await self._sync_each(family)
             return False
         done, self._undone[family] = undone, {}
         self.health.updated(family)
         log.debug("synced %d services of %s in %.0f ms", len(done), family, 1e3 * (self._clock.monotonic() - started))
-        self._observe(family, self._clock.monotonic() - started)
+        self._figures.synced(family, self._clock.monotonic() - started)
+        self._figures.served(family, done, self._place)
         self._triggers[family] = []
-        self._observe_programmed(family, triggers)
+        self._figures.programmed(family, triggers)
         await self._after_sync(family, done)
         return True
 
@@ -360,12 +363,16 @@ class KubeProxy:
             self._unanswered_wake.set()
         flows = self._flows[family]
         flows |= {key: state for key, state in done.items() if not state or any(map(_is_udp, state))}
+        if not flows:
+            return
+        started = self._clock.monotonic()
         try:
-            await conntrack.clean(family, flows.values(), self._tools)
+            deleted = await conntrack.clean(family, flows.values(), self._tools)
         except CommandError as error:
             log.warning("stale UDP flows stay: %s", error)
         else:
             flows.clear()
+            self._figures.forgotten(family, deleted, self._clock.monotonic() - started)
 
     async def _check_host(self) -> None:
         """See to it that the host's firewall and routes let packets pass; others may have changed them."""
@@ -405,8 +412,7 @@ class KubeProxy:
                 await self._recorder.flush()
 
     async def _serve(self, mode: str) -> list[Server]:
-        config, self._registry = self._config, Registry()
-        self._registry.register(self._client.calls)
+        config = self._config
         shown = {"kubeproxy.config.k8s.io": describe(config)}
         metrics: Handler = metrics_pages(self._registry, mode, self._clock, config.flags, shown)
         wanted: tuple[tuple[str, str, Handler], ...] = (
@@ -426,47 +432,6 @@ class KubeProxy:
                     raise
                 log.error("cannot listen on %s: %s", address, error.strerror)
         return servers
-
-    def _observe(self, family: Family, seconds: float) -> None:
-        if self._registry is not None:
-            buckets = tuple(0.001 * 2**i for i in range(15))
-            name, help_ = "kubeproxy_sync_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds"
-            self._registry.histogram(name, help_, ("ip_family",), buckets).observe(seconds, _LABEL[family])
-            stamp = self._registry.gauge(
-                "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
-                "The last time proxy rules were successfully synced",
-                ("ip_family",),
-            )
-            stamp.set(self._clock.now(), _LABEL[family])
-
-    def _observe_programmed(self, family: Family, triggers: list[float]) -> None:
-        """The network shows what happened at these times, if it was after the proxy's own start."""
-        if self._registry is None:
-            return
-        name, help_ = (
-            "kubeproxy_network_programming_duration_seconds",
-            "In Cluster Network Programming Latency in seconds",
-        )
-        latency = self._registry.histogram(name, help_, ("ip_family",), _PROGRAMMED)
-        now = self._clock.now()
-        for triggered in triggers:
-            if triggered > self._started:
-                latency.observe(max(0.0, now - triggered), _LABEL[family])
-
-    def _count_failure(self, family: Family) -> None:
-        if self._registry is not None and self._mode in _FAILURES:
-            name, help_ = _FAILURES[self._mode]
-            self._registry.counter(name, help_, ("ip_family",)).inc(_LABEL[family])
-
-
-_FAILURES = {
-    "nftables": ("kubeproxy_sync_proxy_rules_nftables_sync_failures", "Cumulative proxy nftables sync failures"),
-    "iptables": (
-        "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
-        "Cumulative proxy iptables restore failures",
-    ),
-}
-_LABEL = {"ip": "IPv4", "ip6": "IPv6"}
 
 
 def _is_udp(backends: Backends) -> bool:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tiphys.proxy.health import Health, service_handler
+from tiphys.proxy.health.reports import Health, service_handler
 from tiphys.proxy.nodeports import Hosts
 from tiphys.proxy.state import ServiceKey, ServiceState
 from tiphys.runtime.system.hosttools import CommandError

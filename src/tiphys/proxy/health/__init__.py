@@ -1,0 +1,1 @@
+"""Whether the proxy keeps up, and what balancers ask of single Services."""
