@@ -124,6 +124,25 @@ def test_custom_resources_and_wildcards(tmp_path: Path) -> None:
     run(work, Config(seed=1, encryption_config=tmp_path / "c"))
 
 
+def test_each_custom_resource_of_a_group_is_sealed_by_its_own_rule(tmp_path: Path) -> None:
+    write(tmp_path / "c", rule(gcm(("a", A)), IDENTITY, resources=("gadgets.example.com",)))
+
+    async def work(world: World) -> None:
+        for kind, plural in (("CronTab", "crontabs"), ("Gadget", "gadgets"), ("Widget", "widgets")):
+            spec = {**CRONTABS["spec"], "names": {"plural": plural, "kind": kind}}
+            made = {**CRONTABS, "metadata": {"name": f"{plural}.example.com"}, "spec": spec}
+            await world.json("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", made)
+            await world.clock.sleep(2)
+            path = f"/apis/example.com/v1/namespaces/default/{plural}"
+            body = {"apiVersion": "example.com/v1", "kind": kind, "metadata": {"name": "t"}, "spec": {"k": "v"}}
+            assert (await world.raw("POST", path, body)).status == 201
+            value = (await stored(world, f"/registry/example.com/{plural}/"))["t"]
+            assert value.startswith(b"k8s:enc:aesgcm:v1:a:") == (plural == "gadgets"), plural
+            assert (await world.json("GET", f"{path}/t"))["spec"] == {"k": "v"}
+
+    run(work, Config(seed=1, encryption_config=tmp_path / "c"))
+
+
 def test_a_new_key_seals_after_a_reload_and_a_rewrite_rotates(tmp_path: Path) -> None:
     path = tmp_path / "c"
     write(path, rule(gcm(("a", A)), IDENTITY))

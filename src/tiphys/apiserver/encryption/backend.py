@@ -73,9 +73,7 @@ class SealedBackend:
         if not key.startswith(self._root):
             return None
         parts = key[len(self._root) :].split(b"/", 2)
-        for prefix in (b"/".join(parts[:2]), parts[0]):
-            if prefix in self._resources:
-                break
+        prefix = parts[0] if parts[0] in self._resources else b"/".join(parts[:2])
         if prefix not in self._chains:
             # Custom resources are kept under GROUP/PLURAL.
             own = parts[0].decode(), parts[1].decode() if len(parts) > 1 else ""
@@ -100,7 +98,10 @@ class SealedBackend:
         return opened
 
     async def _opened(self, kv: KeyValue) -> KeyValue:
-        chain = self._chain(kv.key) if kv.value else None
+        if not kv.value:  # it is deleted
+            self._stale.pop(kv.key, None)
+            return kv
+        chain = self._chain(kv.key)
         if chain is None:
             return kv
         try:
