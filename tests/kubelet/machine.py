@@ -12,9 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tiphys.cluster.containerd import Containerd, PodNetwork, remove_leftovers, settings_for_machine
+from tiphys.cluster.containerd import (
+    Containerd,
+    PodNetwork,
+    cgroup_version,
+    remove_leftovers,
+    settings_for_machine,
+    systemd_answers,
+)
 from tiphys.cluster.images import demo_image, import_built, pause_image
 from tiphys.cluster.processes import traces
+from tiphys.kubelet.cgroups.names import slice_of
 from tiphys.kubelet.runtime.cri import CRIClient
 
 
@@ -49,6 +57,11 @@ async def private_containerd(folder: Path, bridge: str, subnet: str, cgroup: str
     assert bridge not in dict(map(reversed, socket.if_nameindex())), f"the bridge {bridge} is still there"
 
 
+def systemd_makes_cgroups() -> bool:
+    """Whether a private containerd leaves cgroups to systemd, so that its kubelet has to as well."""
+    return systemd_answers() and cgroup_version() == 2
+
+
 def nft_tables() -> str:
     return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
 
@@ -63,6 +76,8 @@ def cgroups(pattern: str) -> list[Path]:
 
 def remove_cgroups(name: str) -> None:
     top = Path("/sys/fs/cgroup")
+    if systemd_makes_cgroups():
+        subprocess.run(["systemctl", "stop", slice_of((name.strip("/"),))], check=True, capture_output=True)
     for hierarchy in (top, *(entry for entry in top.iterdir() if entry.is_dir())):
         place = hierarchy / name.strip("/")
         if place.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.kubelet.machine import cgroups, private_containerd, skip_without_containerd
+from tests.kubelet.machine import cgroups, private_containerd, skip_without_containerd, systemd_makes_cgroups
 from tests.kubelet.world import NODE, FakeApi, pod
 from tiphys.client.rest import Client
 from tiphys.controlkit.objects import timestamp
+from tiphys.kubelet.cgroups.names import path_of, place, slice_of
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.kubelet import Kubelet
 from tiphys.kubelet.runtime.ctr import ctr
@@ -54,6 +56,7 @@ class Machine:
             container_log_links=str(self.folder / "links"),
             cluster_dns=("10.96.0.10",),
             cgroup_root=CGROUP,
+            cgroup_driver="systemd" if systemd_makes_cgroups() else "cgroupfs",
             authorization="AlwaysAllow",
             serve=False,
             runtime_socket=str(self.folder / "c" / "run" / "containerd.sock"),
@@ -71,7 +74,7 @@ class Machine:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -113,8 +116,75 @@ def machine(tmp_path: Path) -> Callable[[Callable[[Machine], Awaitable[None]]], 
     return run
 
 
+def cgroup(*parts: str) -> str:
+    """The path of one of this test's, of which ``parts`` may be patterns."""
+    name = (CGROUP, "kubepods", *parts)
+    return place(slice_of(name)) if systemd_makes_cgroups() else path_of(name).strip("/")
+
+
 def pod_cgroups() -> list[Path]:
-    return cgroups(f"{CGROUP}/kubepods/*/pod*")
+    return cgroups(cgroup("*e*st*", "pod*"))
+
+
+def shown(path: str, *files: str) -> set[str]:
+    """What the kernel shows of a cgroup in whichever of the files there are."""
+    return {file.read_text().strip() for folder in cgroups(path) for name in files if (file := folder / name).exists()}
+
+
+CPU, MEMORY = ("cpu.cfs_quota_us", "cpu.max"), ("memory.limit_in_bytes", "memory.max")
+
+
+def test_pods_have_limits_as_a_whole(machine: Any) -> None:
+    """Also after a resize, and, where systemd keeps cgroups, after it has read all of its units again."""
+
+    async def scene(m: Machine) -> None:
+        def wanted(cpu: str, memory: str) -> dict[str, Any]:
+            amounts = {"cpu": cpu, "memory": memory}
+            return pod("web", shell("main", WAITS, resources={"limits": amounts, "requests": amounts}))
+
+        def has(quota: int, memory: int) -> bool:
+            quotas = {str(quota), f"{quota} 100000"}
+            return shown(own, *CPU) <= quotas and shown(own, *MEMORY) == {str(memory)}
+
+        own = cgroup("poduid-web")
+        m.api.put("/api/v1/namespaces/default/pods", wanted("250m", "64Mi"))
+        await m.until(lambda: m.ready("web"))
+        assert has(25_000, 64 << 20), (shown(own, *CPU), shown(own, *MEMORY))
+        assert shown(cgroup(), *MEMORY) == {str(m.kubelet.machine.memory)}
+        await m.until(lambda: shown(cgroup("besteffort"), "cpu.shares", "cpu.weight") <= {"1", "2"})
+        m.api.put("/api/v1/namespaces/default/pods", {**wanted("375m", "96Mi"), "status": m.status("web")})
+        await m.until(lambda: has(37_500, 96 << 20) or has(38_000, 96 << 20))  # systemd has whole percents
+        if systemd_makes_cgroups():
+            before = shown(own, *CPU, *MEMORY)
+            await asyncio.to_thread(subprocess.run, ["systemctl", "daemon-reload"], check=True)
+            m.api.put("/api/v1/namespaces/default/pods", pod("other", shell("main", WAITS)))
+            await m.until(lambda: m.ready("other"))
+            assert shown(own, *CPU, *MEMORY) == before
+        for name in ("web", "other"):
+            if m.api.has_pod(name):
+                m.api.delete_pod(name, grace=1)
+        await m.until(lambda: not cgroups(cgroup("pod*")) and not pod_cgroups())
+
+    machine(scene)
+
+
+def test_containers_over_their_memory_are_said_to_be(machine: Any) -> None:
+    """Several at once: a container's end is often heard of before why it was killed."""
+
+    async def scene(m: Machine) -> None:
+        names = [f"hungry-{number}" for number in range(4)]
+        grows = "x=0123456789abcdef; while :; do x=$x$x; done"
+        for name in names:
+            hungry = pod(name, shell("main", grows, resources={"limits": {"memory": "32Mi"}}), restartPolicy="Never")
+            m.api.put("/api/v1/namespaces/default/pods", hungry)
+        await m.until(lambda: all(m.status(name).get("phase") == "Failed" for name in names))
+        ended = [m.status(name)["containerStatuses"][0]["state"]["terminated"] for name in names]
+        assert [(one["reason"], one["exitCode"]) for one in ended] == [("OOMKilled", 137)] * len(names)
+        for name in names:
+            m.api.delete_pod(name, grace=1)
+        await m.until(lambda: not any(m.api.has_pod(name) for name in names))
+
+    machine(scene)
 
 
 def shell(name: str, script: str, **more: Any) -> dict[str, Any]:
@@ -304,10 +374,10 @@ def test_processors_and_memory_of_a_containers_own(machine: Any) -> None:
         await until_seen("own", str(second))
         await until_seen("plain", others)
         quotas = [
-            (place / name).read_text().split()[0]
-            for place in cgroups(f"{CGROUP}/kubepods/poduid-own")
-            for name in ("cpu.cfs_quota_us", "cpu.max")
-            if (place / name).exists()
+            (folder / name).read_text().split()[0]
+            for folder in cgroups(cgroup("poduid-own"))
+            for name in CPU
+            if (folder / name).exists()
         ]
         assert quotas in (["-1"], ["max"])
         m.api.delete_pod("own", grace=1)

@@ -19,13 +19,14 @@ from tests.vm.image import Image, build
 SECONDS = 3600.0
 
 
-def boot(image: Image, told: Path, accelerator: str) -> list[str]:
+def boot(image: Image, told: Path, accelerator: str, only: Sequence[str] = ()) -> list[str]:
     """What the machine told until it powered off. Raises ``subprocess.TimeoutExpired``."""
     told.unlink(missing_ok=True)
     command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-smp", "2", "-m", "3072"]
     command += ["-machine", "q35", "-accel", accelerator, "-cpu", "max"]
     command += ["-kernel", image.kernel, "-initrd", image.initrd]
-    command += ["-append", "root=/dev/vda rw console=ttyS1 quiet panic=-1 net.ifnames=0"]
+    words = ["root=/dev/vda rw console=ttyS1 quiet panic=-1 net.ifnames=0", *(f"tiphys.only={text}" for text in only)]
+    command += ["-append", " ".join(words)]
     command += ["-drive", f"file={image.disk},format=raw,if=virtio,cache=unsafe"]
     command += ["-nic", "user,model=virtio-net-pci,restrict=on"]
     command += ["-serial", f"file:{told}", "-serial", f"file:{told}.console"]
@@ -52,12 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/tiphys-vm"), help="for the disk and its parts")
     parser.add_argument("--accel", default="tcg,thread=multi", help="as qemu's; kvm, where the kernel has it")
+    parser.add_argument("--only", action="append", default=[], help="a step by part of its name, as node-tests")
     arguments = parser.parse_args(argv)
     folder: Path = arguments.folder
     if os.geteuid() != 0:
         parser.error("root is needed to make the disk")
     folder.mkdir(parents=True, exist_ok=True)
-    lines = boot(build(folder), folder / "told", arguments.accel)
+    lines = boot(build(folder), folder / "told", arguments.accel, arguments.only)
     failed = [line for line in lines if line.startswith("FAIL")]
     return 1 if failed or not any("second boot" in line for line in lines) else 0
 
