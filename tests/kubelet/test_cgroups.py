@@ -7,6 +7,7 @@ import contextlib
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,9 @@ from tests.kubelet.world import World, container, play, pod
 from tiphys.kubelet.cgroups.files import CgroupFiles
 from tiphys.kubelet.cgroups.kills import MemoryKills, count_kills
 from tiphys.kubelet.cgroups.limits import CgroupLimits, for_systemd, pod_limits, properties, total_limits
-from tiphys.kubelet.cgroups.manager import PodCgroups
-from tiphys.kubelet.cgroups.names import Name, of_all_pods, of_pod, of_uid, path_of, place, slice_of
+from tiphys.kubelet.cgroups.manager import MissingCgroup, PodCgroups
+from tiphys.kubelet.cgroups.names import Name, of_all_pods, of_pod, of_uid, parse, path_of, place, slice_of
+from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.pod.observed import ObservedContainer
 from tiphys.kubelet.pod.pods import Pod
@@ -137,6 +139,67 @@ def test_the_files_of_all_pods_together(tmp_path: Path, unified: bool) -> None:
     assert {path: (tmp_path / path).read_text().strip() for path in files} == files
 
 
+def test_the_systems_own_cgroups_are_limited_if_they_are_there() -> None:
+    config = KubeletConfig(
+        "n", system_reserved={"cpu": "1", "memory": "1Gi"}, kube_reserved={"cpu": "500m", "memory": "9"}
+    )
+    config.enforced = ("pods", "system-reserved", "kube-reserved-compressible")
+    config.system_cgroup, config.kube_cgroup = "/system.slice", "/runtime/kube_daemons"
+    assert config.problems() == []
+    limits = {"system reserved": CgroupLimits(1024, memory=1 << 30), "kube reserved": CgroupLimits(512)}
+    assert {one.words: one.limits for one in config.reserved_cgroups} == limits
+    assert parse("/system.slice", slices=True) == ("system",)
+    assert parse("/kube.slice/kube-own_programs.slice", slices=True) == ("kube", "own-programs")
+    assert parse("/runtime/kube_daemons", slices=False) == ("runtime", "kube_daemons")
+
+    driver, events = Recorded(), []
+    driver.there = {("system",)}
+
+    async def scene(clock: VirtualClock) -> None:
+        def tree() -> PodCgroups:
+            return PodCgroups(
+                driver,
+                ("kubepods",),
+                total=CgroupLimits(shares=4096),
+                reserved=[(parse(one.cgroup, slices=True), one) for one in config.reserved_cgroups],
+                pod_pids=-1,
+                active=list,
+                event=lambda _, reason, message: events.append(message),
+                figures=KubeletFigures(clock),
+            )
+
+        with pytest.raises(MissingCgroup, match="Failed to enforce Kube Reserved Cgroup Limits on"):
+            await tree().begin()
+        driver.there.add(("kube-daemons",))
+        await tree().begin()
+
+    loop = VirtualTimeLoop()
+    loop.run_until_complete(scene(VirtualClock(loop)))
+    loop.close()
+    assert driver.limits[("system",)] == limits["system reserved"]
+    assert driver.limits[("kube-daemons",)] == limits["kube reserved"]
+    assert events[-1] == "Updated limits on kube reserved cgroup /runtime/kube_daemons"
+
+
+@pytest.mark.parametrize(
+    ("enforced", "more", "complaint"),
+    [
+        (("pods", "pods"), {}, 'duplicated enforcements "pods"'),
+        (("pods", "none"), {}, "may not contain additional enforcements"),
+        (("pods",), {"cgroups_per_qos": False}, "cgroupsPerQOS (--cgroups-per-qos) must be set to true"),
+        (("system-reserved",), {}, "systemReservedCgroup (--system-reserved-cgroup) must be specified"),
+        (("kube-reserved-compressible",), {}, "kubeReservedCgroup (--kube-reserved-cgroup) must be specified"),
+        (("kube-reserved", "kube-reserved-compressible"), {"kube_cgroup": "k"}, "cannot be specified together"),
+        (("everything",), {}, 'option "everything" specified for enforceNodeAllocatable'),
+        (("pods",), {"system_cgroup": "s", "reserved_cpus": "0"}, "can't use reservedSystemCPUs (--reserved-cpus)"),
+    ],
+)
+def test_what_cannot_be_enforced_is_said(enforced: tuple[str, ...], more: dict[str, Any], complaint: str) -> None:
+    [problem] = KubeletConfig("n", enforced=enforced, **more).problems()
+    assert problem.startswith("invalid configuration: ")
+    assert complaint in problem
+
+
 def test_limits_as_properties_of_systemds_units() -> None:
     limits = CgroupLimits(shares=1024, quota=12_345, memory=5000, pids=7)
     assert for_systemd(limits).quota == 13_000
@@ -156,6 +219,10 @@ class Recorded:
     def __init__(self) -> None:
         self.limits: dict[Name, CgroupLimits] = {}
         self.problem: OSError | None = None
+        self.there: set[Name] = set()
+
+    def has_cgroup(self, name: Name) -> bool:
+        return name in self.there
 
     async def apply(self, name: Name, limits: CgroupLimits) -> None:
         if self.problem is not None:

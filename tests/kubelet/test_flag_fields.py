@@ -27,6 +27,9 @@ authorization: {{webhook: {{cacheAuthorizedTTL: 2m, cacheUnauthorizedTTL: 3s}}}}
 enableDebuggingHandlers: false
 enableProfilingHandler: false
 enableServer: false
+enforceNodeAllocatable: [pods, system-reserved, kube-reserved-compressible]
+systemReservedCgroup: /system
+kubeReservedCgroup: /kube
 evictionPressureTransitionPeriod: 30s
 evictionSoft: {{memory.available: 1Gi}}
 evictionSoftGracePeriod: {{memory.available: 1m30s}}
@@ -58,6 +61,8 @@ def test_the_fields_of_a_file_are_what_configz_shows() -> None:
     assert (shown["evictionPressureTransitionPeriod"], shown["runtimeRequestTimeout"]) == ("30s", "1m30s")
     assert (shown["evictionSoft"], shown["evictionMaxPodGracePeriod"]) == ({"memory.available": "1Gi"}, 20)
     assert shown["evictionSoftGracePeriod"] == {"memory.available": "1m30s"}
+    assert shown["enforceNodeAllocatable"] == ["pods", "system-reserved", "kube-reserved-compressible"]
+    assert (shown["systemReservedCgroup"], shown["kubeReservedCgroup"]) == ("/system", "/kube")
     assert shown["evictionMinimumReclaim"] == {"memory.available": "100Mi"}
     assert (shown["nodeStatusUpdateFrequency"], shown["nodeStatusReportFrequency"]) == ("4s", "4s")
     assert (shown["nodeLeaseDurationSeconds"], shown["nodeStatusMaxImages"], shown["podsPerCore"]) == (60, 3, 4)
@@ -88,7 +93,9 @@ def test_flags_set_the_same(tmp_path: Path) -> None:
     words = (
         "--authentication-token-webhook-cache-ttl=1m --authorization-webhook-cache-authorized-ttl=2m"
         " --authorization-webhook-cache-unauthorized-ttl=3s --enable-debugging-handlers=false --enable-server=false"
-        " --eviction-soft=memory.available<1Gi --eviction-soft-grace-period=memory.available=1m30s"
+        " --enforce-node-allocatable=pods,system-reserved,kube-reserved-compressible --system-reserved-cgroup=/system"
+        " --kube-reserved-cgroup=/kube --eviction-soft=memory.available<1Gi"
+        " --eviction-soft-grace-period=memory.available=1m30s"
         " --eviction-max-pod-grace-period=20 --eviction-minimum-reclaim=memory.available=100Mi"
         " --eviction-pressure-transition-period=30s --fail-cgroupv1 --fail-swap-on=false --file-check-frequency=5s"
         " --image-service-endpoint=unix:///run/images.sock --max-open-files=4096 --node-status-max-images=3"

@@ -252,10 +252,22 @@ def figures() -> str:
 def node_tests() -> str:
     sh("ip", "link", "add", "dummy0", "type", "dummy", check=False)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rf", "-rs", *NODE_TESTS],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-o",
+            "timeout=1200",
+            "-rf",
+            "-rs",
+            *NODE_TESTS,
+        ],
         capture_output=True,
         text=True,
-        timeout=1800,
+        timeout=3000,
         check=False,
     )
     lines = done.stdout.strip().splitlines()

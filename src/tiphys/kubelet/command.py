@@ -130,6 +130,9 @@ def parser() -> FlagParser:
     flags.add_bool("--seccomp-default", default=None, help="confine containers by default")  # type: ignore[arg-type]
     flags.add_bool("--serialize-image-pulls", default=None, help="pull one image at a time")  # type: ignore[arg-type]
     add("--allowed-unsafe-sysctls", help="kernel parameters that pods may set beside the safe ones, comma-separated")
+    add("--enforce-node-allocatable", help="whose limits are enforced: pods,system-reserved,kube-reserved; or none")
+    add("--system-reserved-cgroup", help="the cgroup of the system's programs, for system-reserved")
+    add("--kube-reserved-cgroup", help="that of the cluster's own programs, for kube-reserved")
     add("--eviction-hard", type=parse_thresholds, help="thresholds that end pods: memory.available<100Mi,…")
     add("--eviction-soft", type=parse_thresholds, help="those that end pods when they were crossed for a while")
     add("--eviction-soft-grace-period", type=parse_map, help="for how long: memory.available=1m30s,…")
@@ -239,6 +242,9 @@ _FLAGS: dict[str, Setter] = {
     "seccomp_default": setting("seccomp_default"),
     "allowed_unsafe_sysctls": setting("allowed_unsafe_sysctls", lambda text: tuple(text.split(","))),
     "serialize_image_pulls": setting("serialize_image_pulls"),
+    "enforce_node_allocatable": setting("enforced", lambda text: tuple(filter(None, text.split(",")))),
+    "system_reserved_cgroup": FIELDS["systemReservedCgroup"],
+    "kube_reserved_cgroup": FIELDS["kubeReservedCgroup"],
     "eviction_hard": set_eviction,
     "eviction_soft": FIELDS["evictionSoft"],
     "eviction_soft_grace_period": FIELDS["evictionSoftGracePeriod"],
@@ -292,10 +298,8 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
                 setter(config, value)
             except ValueError as error:
                 raise CannotStart(f"--{name.replace('_', '-')}: {error}") from error
-    try:
-        config.thresholds()
-    except ValueError as error:
-        raise CannotStart(str(error)) from error
+    if problems := config.problems():
+        raise CannotStart("; ".join(problems))
     if given.image_service_endpoint:
         config.image_socket = _socket("--image-service-endpoint", given.image_service_endpoint)
     endpoint = given.container_runtime_endpoint or endpoint or "unix:///run/containerd/containerd.sock"

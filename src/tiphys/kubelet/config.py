@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tiphys.kubelet.cgroups import enforcement
 from tiphys.kubelet.node.resolver import read_resolver
 from tiphys.kubelet.node.thresholds import Threshold, read_thresholds
 from tiphys.kubelet.quantities import exact
@@ -69,6 +70,12 @@ class KubeletConfig:
     cgroup_driver: str = "cgroupfs"
     cgroup_root: str = ""
     cgroups_per_qos: bool = True
+    enforced: tuple[str, ...] | None = None
+    """Whose limits are enforced: ``pods``, ``system-reserved``, ``kube-reserved``, …; None: those of pods, if they have
+    cgroups."""
+    system_cgroup: str = ""
+    kube_cgroup: str = ""
+    """Cgroups of what runs beside the pods; somebody else makes them."""
     cpu_cfs_quota: bool = True
     system_reserved: dict[str, str] = field(default_factory=dict)
     kube_reserved: dict[str, str] = field(default_factory=dict)
@@ -169,6 +176,29 @@ class KubeletConfig:
     def pods_on(self, processors: int) -> int:
         """How many pods the node takes."""
         return min(self.max_pods, self.pods_per_core * processors) if self.pods_per_core else self.max_pods
+
+    @property
+    def enforcements(self) -> tuple[str, ...]:
+        return self.enforced or ((enforcement.PODS if self.cgroups_per_qos else enforcement.NONE),)
+
+    @property
+    def reserved_cgroups(self) -> list[enforcement.Reserved]:
+        """The cgroups beside the pods' that are limited."""
+        amounts = {enforcement.SYSTEM: self.system_reserved, enforcement.KUBE: self.kube_reserved}
+        return enforcement.reserved_cgroups(self.enforcements, self._cgroups(), amounts)
+
+    def problems(self) -> list[str]:
+        """What does not go together."""
+        per_qos, cpus = self.cgroups_per_qos, self.reserved_cpus
+        wrong = enforcement.problems(self.enforcements, self._cgroups(), per_qos=per_qos, reserved_cpus=cpus)
+        try:
+            self.thresholds()
+        except ValueError as error:
+            wrong.append(str(error))
+        return wrong
+
+    def _cgroups(self) -> dict[str, str]:
+        return {enforcement.SYSTEM: self.system_cgroup, enforcement.KUBE: self.kube_cgroup}
 
     def thresholds(self) -> tuple[Threshold, ...]:
         """Those that end pods. Raises ``ValueError`` if they do not go together."""

@@ -18,7 +18,6 @@ WHY: dict[str, str] = {
     "cpu-cfs-quota-period": "limits of processors are enforced over 100 ms",
     "cpu-manager-reconcile-period": "containers are given their processors every 10 seconds",
     "enable-controller-attach-detach": "volumes are attached by kube-controller-manager",
-    "enforce-node-allocatable": "what is kept for pods is enforced if --cgroups-per-qos is true, and nothing else is",
     "event-burst": "events are counted together when they repeat, and each source is limited",
     "event-qps": "events are counted together when they repeat, and each source is limited",
     "experimental-allocatable-ignore-eviction": "thresholds always count for what pods can have",
@@ -59,7 +58,7 @@ WHY: dict[str, str] = {
     ),
     **dict.fromkeys(("image-credential-provider-bin-dir", "image-credential-provider-config"), _CREDENTIALS),
     **dict.fromkeys(
-        ("kube-reserved-cgroup", "kubelet-cgroups", "runtime-cgroups", "system-cgroups", "system-reserved-cgroup"),
+        ("kubelet-cgroups", "runtime-cgroups", "system-cgroups"),
         _GROUPS,
     ),
     **dict.fromkeys(("exit-on-lock-contention", "lock-file"), _LOCK),

@@ -23,10 +23,12 @@ from tiphys.client.rest import Client
 from tiphys.controlkit.events import EventRecorder
 from tiphys.kubelet import labels
 from tiphys.kubelet.api_objects import ApiObjects
+from tiphys.kubelet.cgroups import enforcement
 from tiphys.kubelet.cgroups.files import CgroupFiles
 from tiphys.kubelet.cgroups.kills import MemoryKills, count_kills
 from tiphys.kubelet.cgroups.limits import total_limits
-from tiphys.kubelet.cgroups.manager import CgroupDriver, PodCgroups
+from tiphys.kubelet.cgroups.manager import CgroupDriver, MissingCgroup, PodCgroups
+from tiphys.kubelet.cgroups.names import parse
 from tiphys.kubelet.cgroups.systemd import SystemdSlices
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.container.builder import ConfigBuilder
@@ -93,7 +95,7 @@ from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.volumes.sizes import memory_size
 from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
-from tiphys.runtime.component import Ready, whenever
+from tiphys.runtime.component import CannotStart, Ready, whenever
 from tiphys.runtime.tasks import MENDS_ITSELF_SECONDS, Runner, contain
 from tiphys.runtime.vectors import Collector
 from tiphys.wire.server import serve
@@ -459,12 +461,19 @@ class Kubelet:
     def _make_cgroups(self) -> PodCgroups:
         config = self.config
         driver: CgroupDriver | None = None
+        slices = config.cgroup_driver == "systemd"
         if config.cgroups_per_qos:
-            driver = SystemdSlices(self._cgroup_files) if config.cgroup_driver == "systemd" else self._cgroup_files
+            driver = SystemdSlices(self._cgroup_files) if slices else self._cgroup_files
         return PodCgroups(
             driver,
             self.settings.top_cgroup,
-            total=total_limits(self.machine.cpus, self.machine.memory, most_processes(), config.reserved),
+            total=total_limits(
+                self.machine.cpus,
+                self.machine.memory,
+                most_processes(),
+                config.reserved if enforcement.PODS in config.enforcements else {},
+            ),
+            reserved=[(parse(one.cgroup, slices=slices), one) for one in config.reserved_cgroups],
             pod_pids=config.pod_pids_limit,
             active=self._active,
             event=self._reporter.event,
@@ -486,7 +495,10 @@ class Kubelet:
             runner.supervise(self.services.run, "services")
             self._reporter.starting(unified=self._cgroup_files.unified)
             stack.push_async_callback(self._cgroups.close)
-            await self._cgroups.begin()
+            try:
+                await self._cgroups.begin()
+            except MissingCgroup as error:
+                raise CannotStart(str(error)) from error
             runner.supervise(self._cgroups.run, "cgroups of pods")
             await self.health.check()
             runner.supervise(self.health.run, "runtime health")

@@ -30,6 +30,9 @@ class CgroupFiles:
     async def apply(self, name: Name, limits: CgroupLimits) -> None:
         self.write(path_of(name), limits)
 
+    def has_cgroup(self, name: Name) -> bool:
+        return self.exists(path_of(name))
+
     async def remove(self, name: Name) -> None:
         self.remove_path(path_of(name))
 

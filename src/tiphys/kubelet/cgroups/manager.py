@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from tiphys.kubelet.cgroups.enforcement import Reserved
 from tiphys.kubelet.cgroups.limits import CgroupLimits, burstable_shares, pod_limits
 from tiphys.kubelet.cgroups.names import BEST_EFFORT_CLASS, BURSTABLE_CLASS, Name, of_pod, of_uid, path_of
 from tiphys.kubelet.container.resources import MIN_SHARES
@@ -33,10 +35,17 @@ class CgroupDriver(Protocol):
     async def apply(self, name: Name, limits: CgroupLimits) -> None:
         """Make it, if it is not there, and give it limits. Raises ``OSError``."""
 
+    def has_cgroup(self, name: Name) -> bool:
+        """Whether it is there."""
+
     async def remove(self, name: Name) -> None:
         """End what is left in it, and remove it, if it is there. Raises ``OSError`` until it is gone."""
 
     async def close(self) -> None: ...
+
+
+class MissingCgroup(Exception):
+    """A cgroup that is to be limited, and that somebody else was to make."""
 
 
 class PodCgroups:
@@ -52,6 +61,7 @@ class PodCgroups:
         top: Name,
         *,
         total: CgroupLimits,
+        reserved: Sequence[tuple[Name, Reserved]] = (),
         pod_pids: int,
         active: Callable[[], Iterable[Pod]],
         event: Callable[[EventType, str, str], None],
@@ -60,6 +70,7 @@ class PodCgroups:
         self._driver = driver
         self._top = top
         self._total = total
+        self._reserved = reserved
         self._pod_pids = pod_pids
         self._active = active
         self._event = event
@@ -90,10 +101,12 @@ class PodCgroups:
                 await self._driver.remove(name)
 
     async def begin(self) -> None:
-        """Limit all pods together, before there are any."""
+        """Limit all pods together, before there are any, and the system's own programs. Raises ``MissingCgroup``."""
         if self._driver is not None:
             await self._limit_all(self._driver)
             await self._limit_classes(self._driver)
+            for name, reserved in self._reserved:
+                await self._limit_reserved(self._driver, name, reserved)
 
     async def run(self) -> None:
         """Keep the shares of the classes as their pods want them; go on trying what has failed."""
@@ -121,6 +134,17 @@ class PodCgroups:
         else:
             self._limited = True
             self._event("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
+
+    async def _limit_reserved(self, driver: CgroupDriver, name: Name, reserved: Reserved) -> None:
+        try:
+            if not driver.has_cgroup(name):
+                raise FileNotFoundError(errno.ENOENT, "there is no such cgroup", reserved.cgroup)
+            await driver.apply(name, reserved.limits)
+        except OSError as error:
+            message = f'Failed to enforce {reserved.words.title()} Cgroup Limits on "{reserved.cgroup}": {error}'
+            self._event("Warning", "FailedNodeAllocatableEnforcement", message)
+            raise MissingCgroup(message) from error
+        self._event("Normal", "NodeAllocatableEnforced", f"Updated limits on {reserved.words} cgroup {reserved.cgroup}")
 
     async def _limit_classes(self, driver: CgroupDriver) -> None:
         wanted = {BURSTABLE_CLASS: burstable_shares(self._active()), BEST_EFFORT_CLASS: MIN_SHARES}

@@ -31,6 +31,14 @@ def of_uid(top: Name, uid: str) -> list[Name]:
     return [(*top, *middle, f"pod{uid}") for middle in ((), *_CLASSES.values())]
 
 
+def parse(text: str, *, slices: bool) -> Name:
+    """The name of a cgroup as an operator writes it: a path or, with ``slices``, systemd's unit or its path."""
+    if not slices:
+        return tuple(part for part in text.split("/") if part)
+    unit = text.rstrip("/").rpartition("/")[2].removesuffix(_SLICE)
+    return tuple(part.replace("_", "-") for part in unit.split("-"))
+
+
 def path_of(name: Name) -> str:
     return "/" + "/".join(name)
 

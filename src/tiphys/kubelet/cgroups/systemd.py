@@ -59,6 +59,9 @@ class SystemdSlices:
             await self._start(unit, name, wanted)
         self._files.write(place(unit), limits)
 
+    def has_cgroup(self, name: Name) -> bool:
+        return self._files.exists(place(slice_of(name)))
+
     async def remove(self, name: Name) -> None:
         """End what is left in the slice, stop it, and have systemd forget it. Raises ``OSError`` until it is gone."""
         unit = slice_of(name)
