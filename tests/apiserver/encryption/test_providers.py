@@ -150,6 +150,10 @@ def test_resources_and_wildcards(resources: list[str], covered: Any, not_covered
         (document(row(["secrets"], kms(cachesize=3))), "cachesize is not supported in v2"),
         (document(row(["secrets"], kms(timeout="-1s"))), "should be a positive value"),
         (document(row(["secrets"], kms(), kms())), "duplicate KMS provider name"),
+        (document(row(["secrets"], kms(timeOut="3s"))), 'unknown field "resources[0].providers[0].kms.timeOut"'),
+        (document({**row(["secrets"], gcm()), "resource": ["x"]}), 'unknown field "resources[0].resource"'),
+        (document(row(["secrets"], {"aesgcm": gcm()["aesgcm"], "identify": {}})), 'providers[0].identify"'),
+        (document(row([7], gcm())), "resources[0].resources[0]: must be a string"),  # type: ignore[list-item]
     ],
 )
 def test_what_is_wrong_is_named_and_no_key_is_shown(document: Any, message: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tiphys.api.fielderrors import FieldError, invalid, required
 from tiphys.api.object import Object
+from tiphys.apiserver.configfile import ConfigFileError, checked
 from tiphys.apiserver.encryption.kms import KmsV2, Service
 from tiphys.apiserver.encryption.providers import (
     AesCbc,
@@ -33,6 +34,14 @@ _KEYED: dict[str, tuple[Callable[[bytes], Cipher], tuple[int, ...]]] = {
     "aescbc": (AesCbc, _AES_SIZES),
     "secretbox": (Secretbox, _BOX_SIZES),
 }
+_KEYS = {"keys": [{"name": str, "secret": str}]}
+_PROVIDER = {
+    **dict.fromkeys(_KEYED, _KEYS),
+    "identity": dict[str, object](),
+    "kms": {"apiVersion": str, "name": str, "cachesize": int, "endpoint": str, "timeout": str},
+}
+_SHAPE = {"apiVersion": str, "kind": str, "resources": [{"resources": [str], "providers": [_PROVIDER]}]}
+"""Of the document. A field that nobody knows may be one that was meant to seal."""
 _KINDS = (*_KEYED, "kms", "identity")
 _EVENTS = (
     "'*.events.k8s.io' objects are stored using the 'events' API group in etcd. Use 'events' instead in the config file"
@@ -74,6 +83,10 @@ def read_rules(document: Any) -> EncryptionRules:
     kind = (document.get("apiVersion"), document.get("kind")) if isinstance(document, dict) else None
     if kind != (API_VERSION, "EncryptionConfiguration"):
         raise EncryptionConfigError(f"the document is not an EncryptionConfiguration of {API_VERSION}")
+    try:
+        document = checked(document, _SHAPE)
+    except ConfigFileError as error:
+        raise EncryptionConfigError(str(error)) from None
     problems = list(_problems(document.get("resources")))
     if problems:
         raise EncryptionConfigError("; ".join(str(problem) for problem in problems))
