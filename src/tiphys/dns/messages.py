@@ -28,7 +28,7 @@ from dnslib import (
     DNSRecord,
 )
 
-from tiphys.dns.question import Query
+from tiphys.dns.question import Address, Query
 from tiphys.dns.records import Answer, Record
 
 ONE_PIECE = 1232
@@ -157,3 +157,14 @@ def _rdata(record: Record) -> Any:
         case "TXT":
             return TXT(record.data)
     return {"A": A, "AAAA": AAAA, "CNAME": CNAME, "PTR": PTR, "NS": NS}[record.type](record.data)
+
+
+def records_from(addresses: Iterable[Address]) -> list[RR]:
+    """Another server's answers, to go into one of ours."""
+    return [RR(DNSLabel(one.name), one.kind, ttl=one.ttl, rdata=_address_data(one)) for one in addresses]
+
+
+def _address_data(address: Address) -> Any:
+    if isinstance(address.data, list):
+        return CNAME(DNSLabel(address.data))
+    return A(tuple(address.data)) if len(address.data) == 4 else AAAA(tuple(address.data))

@@ -1,14 +1,16 @@
-"""Questions as they come in, read by hand: one pass over the bytes, whoever wrote them.
+"""Messages read by hand: one pass over the bytes, whoever wrote them.
 
 A question has one name, and names in it are never compressed, as nothing stands before them that they could point at.
 Of its other records only EDNS's counts; they are stepped over and not read. So the cost follows from the question's
-length alone: no pointer is followed. Sources: RFC 1035, section 4; RFC 6891 (EDNS).
+length alone: no pointer is followed. Of others' answers pointers are, but no further than a name can be long.
+Sources: RFC 1035, section 4; RFC 6891 (EDNS).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tiphys.dns.records import Name
 
@@ -25,6 +27,7 @@ _NAME_AT = 12
 _LONGEST_NAME = 255
 _LONGEST_LABEL = 63
 _POINTER = 0xC0
+_MOST_HOPS = 16
 _RESPONSE = 0x8000
 _OPCODE = 0x7800
 _DNSSEC_OK = 0x8000
@@ -73,8 +76,8 @@ class Query:
         """Of EDNS's record, if it has one: how much the client takes, the version, and whether it wants DNSSEC."""
         others = answers + authorities + additional
         if others:
-            for number, kind, size, ttl, _ in records_of(data, self.end, others):
-                if kind == 41 and self.edns is None and number >= answers + authorities:
+            for number, (_, kind, size, ttl, _, _) in enumerate(records_of(data, self.end, others)):
+                if kind == NUMBERS["OPT"] and self.edns is None and number >= answers + authorities:
                     self.edns = (size, ttl >> 16 & 0xFF, bool(ttl & _DNSSEC_OK))
 
     @property
@@ -113,12 +116,24 @@ class Query:
         return max(PLAIN_UDP, min(self.edns[0], LARGEST_UDP))
 
 
-def records_of(message: bytes, at: int, count: int) -> Iterator[tuple[int, int, int, int, bytes]]:
-    """The records that begin at a place in a message: number from 0, type, class, TTL in seconds, and data.
+class Entry(NamedTuple):
+    """Where a record is in a message: its name, and its data from ``start`` to ``end``. ``ttl`` is in seconds."""
+
+    at: int
+    kind: int
+    class_: int
+    ttl: int
+    start: int
+    end: int
+
+
+def records_of(message: bytes, at: int, count: int) -> Iterator[Entry]:
+    """The records that begin at a place in a message.
 
     Raises ``IndexError``, ``struct.error`` or ``NotAQuestion`` where the message is broken.
     """
-    for number in range(count):
+    for _ in range(count):
+        name_at = at
         while length := message[at]:
             if length >= _POINTER:
                 at += 1
@@ -131,7 +146,20 @@ def records_of(message: bytes, at: int, count: int) -> Iterator[tuple[int, int, 
         at = start + size
         if at > len(message):
             raise NotAQuestion("a record ends too early")
-        yield number, kind, class_, ttl, message[start:at]
+        yield Entry(name_at, kind, class_, ttl, start, at)
+
+
+def _answered(message: bytes) -> tuple[int, int, int]:
+    """Where the answers of a message begin, how many there are, and how many authorities. Raises as ``records_of``."""
+    _, _, questions, answers, authorities, _ = _counts(message)
+    at = _NAME_AT
+    for _ in range(questions):
+        while length := message[at]:
+            if length > _LONGEST_LABEL:
+                raise NotAQuestion("a name with something else than labels")
+            at += length + 1
+        at += 5
+    return at, answers, authorities
 
 
 def least_ttl(message: bytes) -> int:
@@ -141,19 +169,62 @@ def least_ttl(message: bytes) -> int:
     """
     least: int | None = None
     try:
-        _, _, questions, answers, authorities, _ = _counts(message)
-        at = _NAME_AT
-        for _ in range(questions):
-            while length := message[at]:
-                if length > _LONGEST_LABEL:
-                    return 0
-                at += length + 1
-            at += 5
-        for number, kind, _, ttl, data in records_of(message, at, answers + authorities):
-            if kind == NUMBERS["SOA"] and number >= answers:
-                ttl = min(ttl, int.from_bytes(data[-4:], "big"))
-            if kind != NUMBERS["OPT"]:
+        at, answers, authorities = _answered(message)
+        for number, entry in enumerate(records_of(message, at, answers + authorities)):
+            ttl = entry.ttl
+            if entry.kind == NUMBERS["SOA"] and number >= answers:
+                ttl = min(ttl, int.from_bytes(message[entry.start : entry.end][-4:], "big"))
+            if entry.kind != NUMBERS["OPT"]:
                 least = ttl if least is None else min(least, ttl)
     except (IndexError, struct.error, NotAQuestion):
         return 0
     return least or 0
+
+
+class Address(NamedTuple):
+    """An answer that leads to an address: ``data`` is the address's bytes, or for CNAME the name's labels."""
+
+    name: list[bytes]
+    kind: int
+    ttl: int
+    data: bytes | list[bytes]
+
+
+def addresses_in(message: bytes) -> list[Address]:
+    """The answers of types A, AAAA and CNAME in another server's message; none of one that is broken."""
+    lengths = {NUMBERS["A"]: 4, NUMBERS["AAAA"]: 16}
+    addresses = []
+    try:
+        at, answers, _ = _answered(message)
+        for entry in records_of(message, at, answers):
+            if entry.class_ != INTERNET:
+                continue
+            data: bytes | list[bytes] = message[entry.start : entry.end]
+            if entry.kind == NUMBERS["CNAME"]:
+                data = name_at(message, entry.start)
+            elif len(data) != lengths.get(entry.kind):
+                continue
+            addresses.append(Address(name_at(message, entry.at), entry.kind, entry.ttl, data))
+    except (IndexError, struct.error, NotAQuestion):
+        return []
+    return addresses
+
+
+def name_at(message: bytes, at: int) -> list[bytes]:
+    """The labels of a name, whose pointers lead backwards and not on for ever. Raises as ``records_of``."""
+    labels: list[bytes] = []
+    size = hops = 0
+    while length := message[at]:
+        if length >= _POINTER:
+            to = (length & 0x3F) << 8 | message[at + 1]
+            hops += 1
+            if to >= at or hops > _MOST_HOPS:
+                raise NotAQuestion("a pointer that leads nowhere")
+            at = to
+            continue
+        size += length + 1
+        if length > _LONGEST_LABEL or size >= _LONGEST_NAME:
+            raise NotAQuestion("a name of more than 255 bytes")
+        labels.append(message[at + 1 : at + 1 + length])
+        at += length + 1
+    return labels

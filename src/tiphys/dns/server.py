@@ -15,17 +15,17 @@ import random
 from collections import OrderedDict
 from typing import Any, cast
 
-from dnslib import RCODE, RR, DNSError, DNSRecord
+from dnslib import RCODE, RR, DNSRecord
 
 from tiphys.client.rest import Client
 from tiphys.controlkit.serving import zpages
 from tiphys.dns.askers import Askers
 from tiphys.dns.config import DNSConfig
 from tiphys.dns.forward import Forwarder
-from tiphys.dns.messages import LARGEST_TCP, bad_version, pack, render, reply_to
+from tiphys.dns.messages import LARGEST_TCP, bad_version, pack, records_from, render, reply_to
 from tiphys.dns.plain import written
 from tiphys.dns.publish import Publisher
-from tiphys.dns.question import PLAIN_UDP, NotAQuestion, Query, least_ttl
+from tiphys.dns.question import PLAIN_UDP, NotAQuestion, Query, addresses_in, least_ttl
 from tiphys.dns.records import Answer, ClusterZone, Name, labels_of
 from tiphys.dns.source import InformerSource
 from tiphys.runtime.clock import Clock
@@ -280,12 +280,9 @@ class DNSServer:
             target = aliases[0].data
 
     async def _resolved_elsewhere(self, name: str, qtype: str, *, tcp: bool) -> list[RR]:
-        question = DNSRecord.question(name, qtype).pack()
+        question = bytes(DNSRecord.question(name, qtype).pack())
         answer = await self._forwarder(labels_of(name)).ask(question, tcp=tcp)
-        try:
-            return list(DNSRecord.parse(answer).rr) if answer is not None else []
-        except (DNSError, ValueError, IndexError, RecursionError):  # dnslib follows pointers as far as they lead
-            return []
+        return [] if answer is None else records_from(addresses_in(answer))
 
     def _forwarder(self, name: Name) -> Forwarder:
         """Who asks others for a name: that of the narrowest zone that it is in."""
