@@ -1,0 +1,104 @@
+"""Images from a registry: by tag and digest, with a login, by a mirror, and what is not there."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kubelet.registry import PASSWORD, USER, registry, skip_without_registry
+from tests.kubelet.test_containerd import WAITS, Machine, machine, shell
+from tests.kubelet.world import pod
+from tiphys.cluster.images import demo_image, import_built
+from tiphys.cluster.ocilayout import File
+from tiphys.kubelet.runtime.ctr import ctr
+
+__all__ = ["machine"]
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+PODS, SECRETS = "/api/v1/namespaces/default/pods", "/api/v1/namespaces/default/secrets"
+
+
+async def push(m: Machine, image: str, *words: str) -> str:
+    """Put an image of which the node has no layer into a registry; returns its digest. The node forgets it."""
+    socket = Path(m.kubelet.config.runtime_socket)
+    demo = demo_image(image)
+    await import_built(socket, replace(demo, files=[*demo.files, File("filler", os.urandom(1 << 20))]))
+    await ctr(socket, "images", "push", "--plain-http", *words, image)
+    [line] = [line for line in (await ctr(socket, "images", "list")).splitlines() if line.startswith(f"{image} ")]
+    await ctr(socket, "images", "remove", "--sync", image)
+    return next(word for word in line.split() if word.startswith("sha256:"))
+
+
+def asking(name: str, image: str, **more: Any) -> dict[str, Any]:
+    return pod(name, {**shell("main", WAITS), "image": image, "imagePullPolicy": "Always"}, **more)
+
+
+def waiting(m: Machine, name: str) -> dict[str, Any]:
+    statuses = m.status(name).get("containerStatuses") or [{}]
+    return dict((statuses[0].get("state") or {}).get("waiting") or {})
+
+
+def test_by_tag_by_digest_by_a_mirror_and_what_is_not_there(machine: Any, tmp_path: Path) -> None:
+    skip_without_registry()
+
+    async def scene(m: Machine) -> None:
+        async with registry(tmp_path / "registry") as port:
+            host = f"127.0.0.1:{port}"
+            digest = await push(m, f"{host}/team/demo:1")
+            mirrors = tmp_path / "c" / "data" / "registries" / "far.example"
+            mirrors.mkdir(parents=True)
+            (mirrors / "hosts.toml").write_text(f'server = "http://127.0.0.1:1"\n[host."http://{host}"]\n')
+            images = {
+                "tag": f"{host}/team/demo:1",
+                "digest": f"{host}/team/demo@{digest}",
+                "mirror": "far.example/team/demo:1",
+            }
+            for name, image in images.items():
+                m.api.put(PODS, asking(name, image))
+            m.api.put(PODS, asking("unknown", f"{host}/team/other:1"))
+            for name in images:
+                await m.until(lambda name=name: m.ready(name))  # type: ignore[misc]
+                assert digest in m.status(name)["containerStatuses"][0]["imageID"]
+            await m.until(lambda: waiting(m, "unknown").get("reason") == "ErrImagePull")
+            assert f"{host}/team/other:1: not found" in waiting(m, "unknown")["message"]
+            await m.until(lambda: waiting(m, "unknown").get("reason") == "ImagePullBackOff")
+            reasons = {reason for reason, _ in m.api.events()}
+            assert {"Pulling", "Pulled", "Failed", "BackOff"} <= reasons
+            await end(m, *images, "unknown")
+
+    machine(scene)
+
+
+def test_with_a_login(machine: Any, tmp_path: Path) -> None:
+    skip_without_registry()
+
+    async def scene(m: Machine) -> None:
+        async with registry(tmp_path / "registry", login=True) as port:
+            image = f"127.0.0.1:{port}/team/demo:1"
+            await push(m, image, "--user", f"{USER}:{PASSWORD}")
+            for name, password in (("right", PASSWORD), ("wrong", "guess")):
+                auths = {"auths": {f"127.0.0.1:{port}": {"username": USER, "password": password}}}
+                text = base64.b64encode(json.dumps(auths).encode()).decode()
+                meta = {"name": name, "namespace": "default"}
+                m.api.put(SECRETS, {"kind": "Secret", "metadata": meta, "data": {".dockerconfigjson": text}})
+            for name in ("wrong", "right"):
+                m.api.put(PODS, asking(name, image, imagePullSecrets=[{"name": name}]))
+            m.api.put(PODS, asking("without", image))
+            await m.until(lambda: m.ready("right"))
+            for name in ("wrong", "without"):
+                await m.until(lambda name=name: "Pull" in waiting(m, name).get("reason", ""))  # type: ignore[misc]
+                assert "401 Unauthorized" in waiting(m, name)["message"]
+            await end(m, "right", "wrong", "without")
+
+    machine(scene)
+
+
+async def end(m: Machine, *names: str) -> None:
+    for name in names:
+        m.api.delete_pod(name, grace=1)
+    await m.until(lambda: not any(m.api.has_pod(name) for name in names))
