@@ -212,7 +212,9 @@ def test_start_takes_milliseconds() -> None:
     async def work(world: World) -> None:
         return None
 
-    run(work)
-    started = time.process_time()
-    run(work)
-    assert time.process_time() - started < 0.25
+    def seconds() -> float:
+        started = time.process_time()
+        run(work)
+        return time.process_time() - started
+
+    assert min(seconds() for _ in range(5)) < 0.25  # the collector may have its turn in one of them
