@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Sequence
 from functools import partial
@@ -18,13 +19,18 @@ from tiphys.apiserver.flags import parser
 from tiphys.apiserver.running import served
 from tiphys.apiserver.serving import serving
 from tiphys.apiserver.workers import Seat, among_workers, listening_socket, seat_workers, store_of
-from tiphys.runtime.clock import Clock, SystemClock
+from tiphys.runtime.clock import Clock, SystemClock, backoff
 from tiphys.runtime.component import CannotStart, by_verbosity, refusing, start
 from tiphys.runtime.flags import FlagParser
-from tiphys.store.backend import Backend, StoreError
+from tiphys.store.backend import Backend, StoreError, Unavailable
 from tiphys.validation.pods.capabilities import ALLOWED
 from tiphys.wire.tls.contexts import client_context
 from tiphys.wire.tls.following import FollowedCertificate
+
+log = logging.getLogger(__name__)
+
+STORE_SECONDS = 20.0
+"""For how long a start waits for etcd to answer."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,11 +81,31 @@ async def run(flags: argparse.Namespace, flags_parser: FlagParser, seat: Seat | 
 async def open_store(flags: argparse.Namespace, clock: Clock, seat: Seat | None = None) -> Backend:
     """Etcd if its servers are named, otherwise the embedded store, which one worker keeps for all."""
     if flags.etcd_servers:
-        return _etcd(flags, clock)
+        return await reached(_etcd(flags, clock), clock)
     from tiphys.store.sqlite import SQLiteBackend
 
     opened = partial(SQLiteBackend.open, flags.data_dir, clock, accept_loss=flags.accept_data_loss)
     return await store_of(seat, opened, clock)
+
+
+async def reached(store: Backend, clock: Clock) -> Backend:
+    """The store, once a member of it answers: etcd may be starting, beside this server. Raises ``StoreError``."""
+    given_up = clock.monotonic() + STORE_SECONDS
+    for delay in backoff(0.1, 2, 1):
+        try:
+            await store.current_revision()
+        except Unavailable as error:
+            if clock.monotonic() + delay > given_up:
+                await store.close()
+                raise
+            log.info("waiting for etcd: %s", error)
+            await clock.sleep(delay)
+            continue
+        except StoreError:
+            await store.close()
+            raise
+        break
+    return store
 
 
 def _etcd(flags: argparse.Namespace, clock: Clock) -> Backend:
