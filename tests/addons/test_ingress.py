@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -273,18 +273,18 @@ def test_a_route_of_another_namespace_needs_leave() -> None:
 # A real haproxy.
 
 
-class Backend:
-    """A server that says who it is, and what it was asked."""
+class Answering:
+    """A small HTTP server. ``answer`` gives a request's body, and headers of its own."""
 
-    def __init__(self, name: str, delay: float = 0.0) -> None:
+    def __init__(self, answer: Callable[[http.server.BaseHTTPRequestHandler], tuple[bytes, dict[str, str]]]) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                time.sleep(delay)
-                body = f"{name} {self.headers['X-Forwarded-For']} {self.headers['X-Forwarded-Proto']}".encode()
+                body, headers = answer(self)
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
+                for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -300,6 +300,18 @@ class Backend:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class Backend(Answering):
+    """A server that says who it is, and what it was asked."""
+
+    def __init__(self, name: str, delay: float = 0.0) -> None:
+        def answer(request: http.server.BaseHTTPRequestHandler) -> tuple[bytes, dict[str, str]]:
+            time.sleep(delay)
+            said = f"{name} {request.headers['X-Forwarded-For']} {request.headers['X-Forwarded-Proto']}"
+            return said.encode(), {}
+
+        super().__init__(answer)
 
 
 def free_port() -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import http.client
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.addons.test_ingress import CAN, HTTP, TO_WEB, WORLD, Running, gateway, read, route
+from tests.addons.test_ingress import CAN, HTTP, TO_WEB, WORLD, Answering, Running, gateway, read, route
 from tiphys.addons.ingress import gateways
 from tiphys.addons.ingress.actions import values_of
 from tiphys.addons.ingress.configuration import Listening, files_of
@@ -24,7 +23,6 @@ from tiphys.addons.ingress.model import (
     HeaderChange,
     PathChange,
     PathRule,
-    ProxyTarget,
     Redirect,
     Rewrite,
     TargetGroup,
@@ -227,35 +225,16 @@ def test_tenants_words_are_values_of_a_map(tmp_path: Path) -> None:
 # A real haproxy.
 
 
-class Mirror:
+class Mirror(Answering):
     """A server that says what it was asked, and has some headers of its own."""
 
     def __init__(self) -> None:
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        def answer(request: http.server.BaseHTTPRequestHandler) -> tuple[bytes, dict[str, str]]:
+            headers = [[name.lower(), value] for name, value in request.headers.items()]
+            body = json.dumps({"path": request.path, "headers": headers}).encode()
+            return body, {"X-Own": "own", "X-Kept": "kept"}
 
-            def do_GET(self) -> None:
-                headers = [[name.lower(), value] for name, value in self.headers.items()]
-                body = json.dumps({"path": self.path, "headers": headers}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.send_header("X-Own", "own")
-                self.send_header("X-Kept", "kept")
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # idle connections that are cut
-        self.target = ProxyTarget("127.0.0.1", self._server.server_address[1])
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(answer)
 
 
 @pytest.fixture
