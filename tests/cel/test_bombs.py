@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from functools import cache
 from typing import Any
 
 import pytest
@@ -28,8 +29,20 @@ OBJECT: dict[str, Any] = {
     "other": SetList(f"s{i}" for i in reversed(range(30_000))),
 }
 VARIABLES = {"items": list(range(1000)), "names": NAMES, "object": OBJECT}
-MOST_SECONDS, MOST_BYTES = 0.6, 20 << 20
-"""They take half of it at most, on a machine that does nothing else."""
+MOST_STEPS, MOST_BYTES = 14e6, 20 << 20
+"""They take half of it at most: of the time that so many steps of plain Python take, whatever the machine."""
+
+
+@cache
+def most_seconds() -> float:
+    """The CPU seconds of ``MOST_STEPS``."""
+
+    def million() -> float:
+        start = time.thread_time()
+        sum(number * number for number in range(1_000_000))
+        return time.thread_time() - start
+
+    return min(million() for _ in range(3)) * MOST_STEPS / 1e6
 
 
 def exceed(text: str) -> float:
@@ -58,7 +71,7 @@ def exceed(text: str) -> float:
     ],
 )
 def test_the_limit_on_costs_is_reached_soon(text: str) -> None:
-    assert exceed(text) < MOST_SECONDS
+    assert min(exceed(text) for _ in range(2)) < most_seconds()
 
 
 def doubled(start: str, step: str) -> str:
@@ -86,7 +99,7 @@ def doubled(start: str, step: str) -> str:
     ],
 )
 def test_what_is_made_in_one_step_is_bounded(text: str) -> None:
-    assert exceed(text) < MOST_SECONDS
+    assert min(exceed(text) for _ in range(2)) < most_seconds()
     tracemalloc.start()
     exceed(text)
     peak = tracemalloc.get_traced_memory()[1]
@@ -98,4 +111,4 @@ def test_sets_are_compared_item_by_item() -> None:
     program = Program(ENVIRONMENT.compile("object.set == object.other && object.set + object.other == object.set"))
     start = time.thread_time()
     assert program.run(VARIABLES, PER_CALL_LIMIT)[0] is True
-    assert time.thread_time() - start < MOST_SECONDS
+    assert time.thread_time() - start < most_seconds()
