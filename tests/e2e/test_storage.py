@@ -328,7 +328,7 @@ def test_another_driver_and_its_controllers_attach_and_detach(cluster: Machine) 
 def test_what_is_deleted_leaves_nothing(cluster: Machine) -> None:
     cluster.kubectl("delete", "statefulset,service", "db")
     cluster.kubectl("delete", "pvc", "--all")
-    wait_for(lambda: not cluster.get("pv")["items"], what="that every volume is gone")
+    wait_for(lambda: not cluster.get("pv")["items"], 240, "that every volume is gone")
     staged = Path(cluster.folder, "data/kubelet/plugins/kubernetes.io/csi/local.tiphys")
     volumes = cluster.folder / "data" / "volumes" / "volumes"
 

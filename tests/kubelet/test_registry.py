@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.kubelet.registry import PASSWORD, USER, registry, skip_without_registry
+from tests.kubelet.registry import registry, skip_without_registry
 from tests.kubelet.test_containerd import WAITS, Machine, machine, shell
 from tests.kubelet.world import pod
 from tiphys.cluster.images import demo_image, import_built
@@ -70,30 +68,6 @@ def test_by_tag_by_digest_by_a_mirror_and_what_is_not_there(machine: Any, tmp_pa
             reasons = {reason for reason, _ in m.api.events()}
             assert {"Pulling", "Pulled", "Failed", "BackOff"} <= reasons
             await end(m, *images, "unknown")
-
-    machine(scene)
-
-
-def test_with_a_login(machine: Any, tmp_path: Path) -> None:
-    skip_without_registry()
-
-    async def scene(m: Machine) -> None:
-        async with registry(tmp_path / "registry", login=True) as port:
-            image = f"127.0.0.1:{port}/team/demo:1"
-            await push(m, image, "--user", f"{USER}:{PASSWORD}")
-            for name, password in (("right", PASSWORD), ("wrong", "guess")):
-                auths = {"auths": {f"127.0.0.1:{port}": {"username": USER, "password": password}}}
-                text = base64.b64encode(json.dumps(auths).encode()).decode()
-                meta = {"name": name, "namespace": "default"}
-                m.api.put(SECRETS, {"kind": "Secret", "metadata": meta, "data": {".dockerconfigjson": text}})
-            for name in ("wrong", "right"):
-                m.api.put(PODS, asking(name, image, imagePullSecrets=[{"name": name}]))
-            m.api.put(PODS, asking("without", image))
-            await m.until(lambda: m.ready("right"))
-            for name in ("wrong", "without"):
-                await m.until(lambda name=name: "Pull" in waiting(m, name).get("reason", ""))  # type: ignore[misc]
-                assert "401 Unauthorized" in waiting(m, name)["message"]
-            await end(m, "right", "wrong", "without")
 
     machine(scene)
 
