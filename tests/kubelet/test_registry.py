@@ -1,4 +1,4 @@
-"""Images from a registry: by tag and digest, with a login, by a mirror, and what is not there."""
+"""Images from a registry: by tag and digest, by a mirror, and what is not there."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tiphys.kubelet.runtime.ctr import ctr
 
 __all__ = ["machine"]
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
-PODS, SECRETS = "/api/v1/namespaces/default/pods", "/api/v1/namespaces/default/secrets"
+PODS = "/api/v1/namespaces/default/pods"
 
 
-async def push(m: Machine, image: str, *words: str) -> str:
+async def push(m: Machine, image: str) -> str:
     """Put an image of which the node has no layer into a registry; returns its digest. The node forgets it."""
     socket = Path(m.kubelet.config.runtime_socket)
     demo = demo_image(image)
     await import_built(socket, replace(demo, files=[*demo.files, File("filler", os.urandom(1 << 20))]))
-    await ctr(socket, "images", "push", "--plain-http", *words, image)
+    await ctr(socket, "images", "push", "--plain-http", image)
     [line] = [line for line in (await ctr(socket, "images", "list")).splitlines() if line.startswith(f"{image} ")]
     await ctr(socket, "images", "remove", "--sync", image)
     return next(word for word in line.split() if word.startswith("sha256:"))
 
 
-def asking(name: str, image: str, **more: Any) -> dict[str, Any]:
-    return pod(name, {**shell("main", WAITS), "image": image, "imagePullPolicy": "Always"}, **more)
+def asking(name: str, image: str) -> dict[str, Any]:
+    return pod(name, {**shell("main", WAITS), "image": image, "imagePullPolicy": "Always"})
 
 
 def waiting(m: Machine, name: str) -> dict[str, Any]:
