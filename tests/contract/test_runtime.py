@@ -145,6 +145,7 @@ def test_a_sandbox_from_start_to_removal(run: Run, tmp_path: Path) -> None:
         await runtime.remove_sandbox(identity)
         with pytest.raises(RuntimeNotFound):
             await runtime.sandbox_status(identity)
+        await runtime.stop_sandbox(identity)
         await runtime.remove_sandbox(identity)
 
     run(body)

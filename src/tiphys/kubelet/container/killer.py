@@ -72,8 +72,7 @@ class Killer:
             return_exceptions=True,
         )
         for sandbox in observed.sandboxes:
-            with contextlib.suppress(RuntimeNotFound):
-                await self._runtime.stop_sandbox(sandbox.id)
+            await self._runtime.stop_sandbox(sandbox.id)
         for problem in done:
             if isinstance(problem, BaseException):
                 raise problem

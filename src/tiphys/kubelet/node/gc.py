@@ -91,17 +91,15 @@ class ContainerGC:
         await self._remove_containers(doomed)
         left = [container for container in containers if container.id not in doomed]
         for sandbox_id in dead_sandboxes(await self._runtime.list_sandboxes(), left, is_gone):
-            with contextlib.suppress(RuntimeNotFound):
-                await self._runtime.remove_sandbox(sandbox_id)
+            await self._runtime.remove_sandbox(sandbox_id)
         self._remove_dead_links()
 
     async def remove_pod(self, uid: str) -> None:
         """Everything of a pod that has been deleted: containers, sandboxes, logs. Raises ``RuntimeFailure``."""
         await self._remove_containers([container.id for container in await self._runtime.list_containers(uid)])
         for sandbox in await self._runtime.list_sandboxes(uid):
-            with contextlib.suppress(RuntimeNotFound):
-                await self._runtime.stop_sandbox(sandbox.id)
-                await self._runtime.remove_sandbox(sandbox.id)
+            await self._runtime.stop_sandbox(sandbox.id)
+            await self._runtime.remove_sandbox(sandbox.id)
         if self._log_root.is_dir():
             for folder in self._log_root.glob(f"*_{uid}"):
                 await asyncio.to_thread(_remove_logs, folder)

@@ -8,6 +8,7 @@ Source: https://kubernetes.io/docs/concepts/architecture/cri/
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import logging
 import re
@@ -140,10 +141,12 @@ class CRIClient:
             await announce.announce(announce.network_namespace(answer.info), [address])
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
-        await self._call("StopPodSandbox", pod_sandbox_id=sandbox_id)
+        with contextlib.suppress(service.RuntimeNotFound):  # containerd 1.6 says so
+            await self._call("StopPodSandbox", pod_sandbox_id=sandbox_id)
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
-        await self._call("RemovePodSandbox", pod_sandbox_id=sandbox_id)
+        with contextlib.suppress(service.RuntimeNotFound):
+            await self._call("RemovePodSandbox", pod_sandbox_id=sandbox_id)
 
     async def sandbox_status(self, sandbox_id: str) -> service.Sandbox:
         status = (await self._call("PodSandboxStatus", pod_sandbox_id=sandbox_id)).status
