@@ -322,13 +322,15 @@ def test_another_driver_and_its_controllers_attach_and_detach(cluster: Machine) 
         cluster.kubectl("delete", "pod,pvc", "attached")
         wait_for(lambda: not cluster.get("volumeattachments")["items"], what="that it is detached")
         wait_for(lambda: not list((cluster.folder / "others" / "volumes").iterdir()), what="that it is removed")
+        # What the driver has removed is in the API until its controllers say so, and they end with this block.
+        wait_for(lambda: ATTACHING not in cluster.run("kubectl", "get", "pv", "-o", "yaml").stdout, what="its object")
     wait_for(lambda: len(cluster.get("csinodes")["items"][0]["spec"]["drivers"]) == 1, what="that its driver is gone")
 
 
 def test_what_is_deleted_leaves_nothing(cluster: Machine) -> None:
     cluster.kubectl("delete", "statefulset,service", "db")
     cluster.kubectl("delete", "pvc", "--all")
-    wait_for(lambda: not cluster.get("pv")["items"], 240, "that every volume is gone")
+    wait_for(lambda: not cluster.get("pv")["items"], what="that every volume is gone")
     staged = Path(cluster.folder, "data/kubelet/plugins/kubernetes.io/csi/local.tiphys")
     volumes = cluster.folder / "data" / "volumes" / "volumes"
 
