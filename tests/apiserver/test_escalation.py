@@ -52,6 +52,13 @@ def test_a_role_holds_no_more_than_its_writer() -> None:
         )
         with pytest.raises(Forbidden, match="not currently held"):
             await bob.update(R.ROLES, {**made, "rules": [SECRETS]})
+        # Rights by a role that does not exist are unknown, and the refusal says so.
+        await world.admin.create(R.ROLE_BINDINGS, binding("lost", "Role", "none"), namespace="a")
+        await world.settle()
+        with pytest.raises(Forbidden) as refused:
+            await bob.create(R.ROLES, role("s", SECRETS), namespace="a")
+        ending = '; resolution errors: [role.rbac.authorization.k8s.io "none" not found]'
+        assert str(refused.value).endswith(ending)
 
     run(work)
 

@@ -18,7 +18,7 @@ RULE = read_rule({"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "*/
         (Access(BOB, "get", resource="things", subresource="scale", name="a"), True),
         (Access(BOB, "list", resource="pods", name="a"), False),
         (Access(BOB, "get", group="apps", resource="pods", name="a"), False),
-        (Access(BOB, "get", path="/healthz"), False),
+        (Access(BOB, "get", path="/healthz", is_resource=False), False),
     ],
 )
 def test_rules_of_resources(access, allowed) -> None:
@@ -28,7 +28,7 @@ def test_rules_of_resources(access, allowed) -> None:
 def test_rules_of_paths() -> None:
     rule = read_rule({"verbs": ["get"], "nonResourceURLs": ["/healthz", "/api/*"]})
     for path, allowed in (("/healthz", True), ("/api/v1", True), ("/apis", False), ("/healthz/etcd", False)):
-        assert rule.allows(Access(BOB, "get", path=path)) is allowed
+        assert rule.allows(Access(BOB, "get", path=path, is_resource=False)) is allowed
 
 
 def test_what_somebody_would_gain() -> None:

@@ -52,7 +52,8 @@ def typed(document: Any, kinds: Kinds) -> Object:
     """The document, which is of one of ``kinds`` and has no unknown field, without fields that are null. Raises
     ``ConfigFileError``, which names every field that is wrong."""
     head: Object = document if isinstance(document, dict) else {}
-    given: Any = (head.get("apiVersion"), head.get("kind"))
+    version, kind = head.get("apiVersion"), head.get("kind")
+    given: Any = (version if isinstance(version, str) else None, kind if isinstance(kind, str) else None)
     if given not in kinds:
         wanted = " or ".join(f"{kind} of {version}" for version, kind in kinds)
         raise ConfigFileError(f"it holds {given[1]!r} of {given[0]!r}; write {wanted}")
@@ -64,7 +65,7 @@ def checked(document: Any, shape: Any) -> Any:
     """The document, without fields that are null. Raises ``ConfigFileError`` if it has another shape."""
     if problems := list(_problems(document, shape, "")):
         raise ConfigFileError("; ".join(problems))
-    return _without_nulls(document)
+    return _without_nulls(document, shape)
 
 
 def _problems(value: Any, shape: Any, path: str) -> Iterator[str]:
@@ -90,10 +91,25 @@ def _problems(value: Any, shape: Any, path: str) -> Iterator[str]:
         yield f"{path}: must be {_KINDS[shape]}"
 
 
-def _without_nulls(value: Any) -> Any:
+def _without_nulls(value: Any, shape: Any) -> Any:
+    """Fields that are null are left out; a null in a list is an empty value of the list's, as Go reads it."""
     if isinstance(value, dict):
-        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+        inner_of = shape if isinstance(shape, Mapping) else {}
+        return {
+            name: _without_nulls(inner, inner_of.get(name, inner_of.get("*", ANY)))
+            for name, inner in value.items()
+            if inner is not None
+        }
+    if isinstance(value, list):
+        inner = shape[0] if isinstance(shape, list) else ANY
+        return [_empty(inner) if each is None else _without_nulls(each, inner) for each in value]
+    return value
+
+
+def _empty(shape: Any) -> Any:
+    if isinstance(shape, type):
+        return shape()
+    return {} if isinstance(shape, Mapping) else [] if isinstance(shape, list) else None
 
 
 def read(path: Path, parse: Callable[[bytes], T]) -> T:

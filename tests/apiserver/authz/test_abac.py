@@ -33,7 +33,8 @@ KNOWN = "system:authenticated"
 def ask(
     user: str, verb: str, resource: str = "", group: str = "", namespace: str = "", path: str = "", *groups: str
 ) -> Access:
-    return Access(User(user, groups or (KNOWN,)), verb, group, "v1", resource, namespace=namespace, path=path)
+    who = User(user, groups or (KNOWN,))
+    return Access(who, verb, group, "v1", resource, namespace=namespace, path=path, is_resource=not path)
 
 
 CASES = [
@@ -55,6 +56,10 @@ CASES = [
     (ask("carol", "get", "nodes", "", "", "", "admins"), True),
     (ask("carol", "get", "nodes", "", "", "", "others"), False),
     (ask("eve", "get", "nodes", "", "", "", "admins"), False),
+    # A review may ask about a resource without naming one: that is no question about a path.
+    (ask("alice", "update", "", "", "projectCaribou"), True),
+    (ask("alice", "update", "", "", "other"), False),
+    (ask("bob", "get", ""), False),
 ]
 
 
@@ -66,6 +71,40 @@ def test_policies_allow_what_they_say(tmp_path: Path, access: Access, allowed: b
     assert (decision.allowed, decision.reason) == (allowed, "" if allowed else "No policy matched.")
 
 
+ANONYMOUS = ("system:unauthenticated",)
+STARS = [
+    '{"user": "*"}',
+    '{"group": "*"}',
+    "{}",
+    '{"kind": "Policy", "apiVersion": "abac.authorization.kubernetes.io/v0", "user": "*", "group": "admins"}',
+    f'{{{HEAD}, "spec": {{"user": "*", "namespace": "*", "resource": "*", "apiGroup": "*", "group": null}}}}',
+    f'{{{HEAD}, "spec": {{"group": "*", "namespace": "*", "resource": "*", "apiGroup": "*"}}}}',
+    f'{{{HEAD}, "spec": {{"user": "*", "group": "admins", "namespace": "*", "resource": "*", "apiGroup": "*"}}}}',
+]
+
+
+@pytest.mark.parametrize("line", STARS)
+def test_a_star_for_a_user_or_a_group_means_those_that_are_known(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "policies"
+    path.write_text(line)
+    authorizer = AbacAuthorizer(read_policies(path))
+    anonymous = ask("system:anonymous", "delete", "nodes", "", "", "", *ANONYMOUS)
+    assert not asyncio.run(authorizer.authorize(anonymous)).allowed
+    assert asyncio.run(authorizer.authorize(ask("u", "delete", "nodes"))).allowed
+
+
+def test_the_server_says_that_a_file_has_lines_without_a_version(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "policies"
+    path.write_text(STARS[-1])
+    read_policies(path)
+    assert not caplog.records
+    path.write_text(f"{STARS[-1]}\n{STARS[0]}")
+    read_policies(path)
+    assert "contained unversioned rules" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -74,6 +113,8 @@ def test_policies_allow_what_they_say(tmp_path: Path, access: Access, allowed: b
         ('{"user": 1}', "user is a text"),
         ('{"readonly": "yes"}', "readonly is true or false"),
         ("[]", "a policy is an object"),
+        (f'{{{HEAD}, "spec": ""}}', "spec is an object"),
+        ('{"apiVersion": "abac.authorization.kubernetes.io/v1beta1"}', "it is no Policy of"),
     ],
 )
 def test_a_line_that_is_wrong_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -99,6 +140,9 @@ def test_the_server_asks_the_policies_and_tells_what_they_allow(tmp_path: Path) 
             "POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", body, user=("bob", ())
         )
         assert {"verbs": ["*"], "apiGroups": ["apps"], "resources": ["*"]} in rules["status"]["resourceRules"]
+        assert rules["status"]["incomplete"] is False
+        # RBAC is not asked here, so what it would allow is no right of anybody's.
+        assert not [rule for rule in rules["status"]["nonResourceRules"] if "/healthz" in rule["nonResourceURLs"]]
 
     run(work, Config(seed=1, authorization_modes=("ABAC",), authorization_policy=path))
 

@@ -15,6 +15,7 @@ from tests.apiserver.reviewer import Reviewer, reviewing, run_real
 from tiphys.apiserver.authz.configuration import read_authorizers
 from tiphys.apiserver.config import Config, WebhookSettings
 from tiphys.apiserver.configfile import LOOK_SECONDS, ConfigFileError
+from tiphys.client import resources as R
 
 Object = dict[str, Any]
 
@@ -141,7 +142,7 @@ def test_an_answer_is_kept_for_a_while(
         assert [review["spec"]["user"] for review in reviewer.asked] == asked
 
 
-def authorizers(*rows: Object) -> str:
+def authorizers(*rows: Object | None) -> str:
     head = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration"}
     return yaml.safe_dump({**head, "authorizers": list(rows)})
 
@@ -236,6 +237,74 @@ def test_a_file_that_is_being_written_does_not_count(tmp_path: Path) -> None:
     run(work, Config(seed=1, authorization_config=path))
 
 
+def test_another_text_that_says_the_same_leaves_what_a_webhook_has_answered(tmp_path: Path) -> None:
+    path = tmp_path / "authorizers.yaml"
+
+    async def work(world: World) -> None:
+        authorization = world.server.authorization
+        assert authorization._file is not None
+        assert (await world.raw("GET", MAPS.format("a"), user=("allowed", ()))).status == 200
+        path.write_text(path.read_text() + "# more\n")
+        for _ in range(2):
+            authorization._look(authorization._file)
+        assert (await world.raw("GET", MAPS.format("a"), user=("allowed", ()))).status == 200
+        assert b"automatic_reloads_total{" not in (await world.raw("GET", "/metrics")).body  # type: ignore[operator]
+
+    with reviewing(by_user) as reviewer:
+        path.write_text(authorizers(webhook(reviewer.kubeconfig(tmp_path), authorizedTTL="0s")))
+        run_real(work, Config(seed=1, authorization_config=path))
+        assert len(reviewer.asked) == 1  # for as long as by default, which nothing stands for
+
+
+@pytest.mark.parametrize("status", [{"allowed": "false"}, {"allowed": 1}, {"allowed": True, "reason": 1}])
+def test_an_answer_that_is_no_review_allows_nothing(tmp_path: Path, status: dict[str, object]) -> None:
+    path = tmp_path / "authorizers.yaml"
+
+    async def work(world: World) -> None:
+        assert (await world.raw("GET", MAPS.format("a"), user=("u", ()))).status == 500
+
+    with reviewing(lambda _: status) as reviewer:
+        path.write_text(authorizers(webhook(reviewer.kubeconfig(tmp_path), failurePolicy="NoOpinion")))
+        run_real(work, Config(seed=1, authorization_config=path))
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "incomplete"),
+    [
+        ([RBAC], 'clusterrole.rbac.authorization.k8s.io "none" not found', False),
+        ([ALLOW], "", False),
+        ([{"type": "Node", "name": "node"}], "node authorizer does not support user rule resolution", True),
+    ],
+)
+def test_a_review_of_rules_shows_those_of_the_authorizers_that_are_asked(
+    tmp_path: Path, rows: list[Object], error: str, incomplete: bool
+) -> None:
+    path = tmp_path / "authorizers.yaml"
+    node = ("system:node:n", ("system:nodes",))
+
+    async def work(world: World) -> None:
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "none"}
+        for name in ("one", "two"):  # the same error twice is said once
+            subjects = [{"apiGroup": reference["apiGroup"], "kind": "Group", "name": "system:nodes"}]
+            binding = {"metadata": {"name": name}, "roleRef": reference, "subjects": subjects}
+            await world.admin.create(R.CLUSTER_ROLE_BINDINGS, binding)
+        await world.settle()
+        body = {"spec": {"namespace": "a"}}
+        user = ("system:node:n", ("system:nodes", "system:masters"))
+        shown = await world.json("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", body, user=user)
+        status = shown["status"]
+        assert (status.get("evaluationError", ""), status["incomplete"]) == (error, incomplete)
+        everything = {"verbs": ["*"], "nonResourceURLs": ["*"]}
+        assert (everything in status["nonResourceRules"]) == (rows[0] in (ALLOW, RBAC))  # cluster-admin, in RBAC
+        assert (status["resourceRules"] == []) == (rows[0]["type"] == "Node")
+        if rows == [RBAC]:
+            refused = await world.json("GET", MAPS.format("a"), user=node)
+            assert refused["message"].endswith(f"RBAC: {error}")
+
+    path.write_text(authorizers(*rows))
+    run(work, Config(seed=1, authorization_config=path))
+
+
 def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "authorizers.yaml"
 
@@ -285,7 +354,10 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
         ({"type": "Webhook", "name": "W_"}, "authorizer name is invalid"),
         ({"type": "RBAC", "name": "rbac", "more": 1}, 'unknown field "authorizers[0].more"'),
         ({"webhook": {"timeout": "31s"}}, 'timeout: Invalid value: "31s": must be > 0s and <= 30s'),
-        ({"webhook": {"timeout": ""}}, "timeout: Required value"),
+        ({"webhook": {"timeout": None}}, "timeout: Required value"),
+        ({"webhook": {"timeout": ""}}, 'timeout: Invalid value: "": time: invalid duration'),
+        (None, "authorizers[0].type: Required value"),
+        ({"webhook": {"matchConditions": [None]}}, "matchConditions[0].expression: Required value"),
         ({"webhook": {"authorizedTTL": "-1s"}}, 'authorizedTTL: Invalid value: "-1s": must be > 0s'),
         ({"webhook": {"subjectAccessReviewVersion": "v2"}}, 'Version: Unsupported value: "v2"'),
         ({"webhook": {"failurePolicy": "Maybe"}}, 'failurePolicy: Unsupported value: "Maybe"'),
@@ -311,10 +383,10 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_file_that_is_wrong_is_refused_by_the_field(tmp_path: Path, row: Object, message: str) -> None:
+def test_a_file_that_is_wrong_is_refused_by_the_field(tmp_path: Path, row: Object | None, message: str) -> None:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text("")
-    if set(row) == {"webhook"}:
+    if row is not None and set(row) == {"webhook"}:
         full = webhook(kubeconfig)
         row = {**full, "webhook": {**full["webhook"], **row["webhook"]}}
     with pytest.raises(ConfigFileError) as refused:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from tiphys.api import errors
 from tiphys.api.fielderrors import aggregate
+from tiphys.api.object import Object
 from tiphys.apiserver.call import User
 from tiphys.apiserver.requestinfo import RequestInfo
 
@@ -19,7 +20,7 @@ MASTERS = "system:masters"
 
 
 class Access(NamedTuple):
-    """May ``user`` do ``verb``? About a resource, or, if ``resource`` is empty, about a ``path``."""
+    """May ``user`` do ``verb``? About a resource, which a review may leave empty, or about a ``path``."""
 
     user: User
     verb: str
@@ -32,6 +33,7 @@ class Access(NamedTuple):
     path: str = ""
     field_selector: str = ""
     label_selector: str = ""
+    is_resource: bool = True
 
     @property
     def is_read_only(self) -> bool:
@@ -51,7 +53,7 @@ class Access(NamedTuple):
 def access_of(user: User, info: RequestInfo) -> Access:
     """The question whether a request is allowed."""
     if not info.is_resource:
-        return Access(user, info.verb, path=info.path)
+        return Access(user, info.verb, path=info.path, is_resource=False)
     # In the order of its fields: each request makes one.
     return Access(user, info.verb, info.group, info.version, info.resource, info.subresource, info.namespace,
                   info.name, "", info.field_selector, info.label_selector)  # fmt: skip
@@ -102,6 +104,29 @@ class Authorizer(Protocol):
     async def authorize(self, access: Access) -> Decision: ...
 
 
+class UserRules(NamedTuple):
+    """What a user may do in a namespace, as RBAC rules. ``error`` says what could not be found out; ``incomplete``:
+    the user may have more rights than these."""
+
+    rules: list[Object]
+    error: str = ""
+    incomplete: bool = False
+
+
+class RuleSource(Protocol):
+    """An authorizer that can say what a user may do, beside answering questions."""
+
+    async def authorize(self, access: Access) -> Decision: ...
+
+    async def rules_of(self, user: User, namespace: str) -> UserRules: ...
+
+
+EVERYTHING: list[Object] = [
+    {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+    {"verbs": ["*"], "nonResourceURLs": ["*"]},
+]
+
+
 class Masters:
     """Members of ``system:masters`` may do everything."""
 
@@ -115,12 +140,18 @@ class AlwaysAllow:
     async def authorize(self, access: Access) -> Decision:
         return ALLOWED
 
+    async def rules_of(self, user: User, namespace: str) -> UserRules:
+        return UserRules(EVERYTHING)
+
 
 class AlwaysDeny:
     """Nobody may do anything."""
 
     async def authorize(self, access: Access) -> Decision:
         return Decision(Verdict.NO_OPINION, "Everything is forbidden.")
+
+    async def rules_of(self, user: User, namespace: str) -> UserRules:
+        return UserRules([])
 
 
 class Union:

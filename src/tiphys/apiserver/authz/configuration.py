@@ -33,7 +33,7 @@ _KINDS = {
     (f"apiserver.config.k8s.io/{version}", "AuthorizationConfiguration"): _SHAPE
     for version in ("v1", "v1beta1", "v1alpha1")
 }
-_TIMES = {"timeout": "", "authorizedTTL": "5m", "unauthorizedTTL": "30s"}
+_TIMES = {"timeout": "0s", "authorizedTTL": "5m", "unauthorizedTTL": "30s"}
 _LONGEST = 30.0
 
 
@@ -51,7 +51,7 @@ def read_authorizers(text: bytes, required: Collection[str] = ()) -> tuple[Autho
 def _webhook(row: Object | None) -> WebhookSettings | None:
     if row is None:
         return None
-    seconds = {name: durations.seconds(row.get(name) or default) for name, default in _TIMES.items()}
+    seconds = {name: durations.seconds(_time(row, name)) for name in _TIMES}
     return WebhookSettings(
         kubeconfig=Path(row["connectionInfo"].get("kubeConfigFile") or SERVICE_ACCOUNT),
         version=row["subjectAccessReviewVersion"],
@@ -102,9 +102,15 @@ def _name_problems(type: str, name: str, path: str, names: Collection[str]) -> I
         yield fielderrors.invalid(path, name, f"expected name {type.lower()} for authorizer {type}")
 
 
+def _time(row: Object, name: str) -> str:
+    """What is not set, or to nothing, has a default, but for the timeout. Raises ``DurationError``."""
+    text: str = row.get(name, "0s")
+    return _TIMES[name] if durations.parse(text) == 0 else text
+
+
 def _webhook_problems(row: Object, path: str) -> Iterator[FieldError]:
-    for name, default in _TIMES.items():
-        yield from _time_problems(row.get(name) or default, f"{path}.{name}", is_timeout=name == "timeout")
+    for name in _TIMES:
+        yield from _time_problems(row, name, f"{path}.{name}")
     yield from _choice(row, "subjectAccessReviewVersion", path, ("v1", "v1beta1"))
     if row.get("matchConditionSubjectAccessReviewVersion"):
         yield from _choice(row, "matchConditionSubjectAccessReviewVersion", path, ("v1",))
@@ -116,18 +122,16 @@ def _webhook_problems(row: Object, path: str) -> Iterator[FieldError]:
     yield from condition_problems([one.get("expression") or "" for one in row.get("matchConditions") or ()], path)
 
 
-def _time_problems(text: str, path: str, *, is_timeout: bool) -> Iterator[FieldError]:
-    if not text:
-        yield fielderrors.required(path)
-        return
+def _time_problems(row: Object, name: str, path: str) -> Iterator[FieldError]:
     try:
+        text = _time(row, name)
         seconds = durations.seconds(text)
     except durations.DurationError as error:
-        yield fielderrors.invalid(path, text, str(error))
+        yield fielderrors.invalid(path, row[name], str(error))
         return
     if seconds == 0:
         yield fielderrors.required(path)
-    elif is_timeout and not 0 < seconds <= _LONGEST:
+    elif name == "timeout" and not 0 < seconds <= _LONGEST:
         yield fielderrors.invalid(path, text, "must be > 0s and <= 30s")
     elif seconds < 0:
         yield fielderrors.invalid(path, text, "must be > 0s")
@@ -151,11 +155,11 @@ def _no_cluster() -> str:
 
 
 def _connection_problems(connection: Object, path: str) -> Iterator[FieldError]:
-    type, file = connection.get("type") or "", connection.get("kubeConfigFile") or ""
+    type, file = connection.get("type") or "", connection.get("kubeConfigFile")
     if not type:
         yield fielderrors.required(f"{path}.type")
     elif type == "InClusterConfig":
-        if file:
+        if file is not None:
             yield fielderrors.invalid(f"{path}.kubeConfigFile", file, "can only be set when type=KubeConfigFile")
         elif problem := _no_cluster():
             yield fielderrors.invalid(f"{path}.type", type, problem)

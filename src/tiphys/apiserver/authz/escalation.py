@@ -13,17 +13,13 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.api.gotext import quote
 from tiphys.api.object import Object
-from tiphys.apiserver.authz.authorizer import MASTERS, Access, Authorizer
+from tiphys.apiserver.authz.authorizer import EVERYTHING, MASTERS, Access, Authorizer
 from tiphys.apiserver.authz.rbac import GROUP, RBAC
 from tiphys.apiserver.authz.rules import read_rules, uncovered
 from tiphys.apiserver.call import User
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.registry.strategy import Write
 
-EVERYTHING: list[Object] = [
-    {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
-    {"verbs": ["*"], "nonResourceURLs": ["*"]},
-]
 _NO_AGGREGATION = "must have cluster-admin privileges to use the aggregationRule"
 _PLURALS = {"ClusterRole": "clusterroles", "Role": "roles"}
 
@@ -81,12 +77,14 @@ class EscalationGuard:
 
     async def _gained(self, user: User, namespace: str, wanted: list[Object]) -> str:
         """What ``user`` would gain by these rules, in words; empty if that is nothing."""
-        missing = uncovered(read_rules(await self._rbac.rules_of(user, namespace)), wanted)
+        owned = await self._rbac.rules_of(user, namespace)
+        missing = uncovered(read_rules(owned.rules), wanted)
         if not missing:
             return ""
         lines = "\n".join(sorted({describe(rule) for rule in compact(missing)}))
         who = f"user {quote(user.name)} (groups={_list(user.groups)})"
-        return f"{who} is attempting to grant RBAC permissions not currently held:\n{lines}"
+        unknown = f"; resolution errors: [{owned.error}]" if owned.error else ""
+        return f"{who} is attempting to grant RBAC permissions not currently held:\n{lines}{unknown}"
 
 
 def only_collector_fields(new: Object, old: Object) -> bool:

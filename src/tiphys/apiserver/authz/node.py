@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from tiphys.api.meta.selectors import FieldTerm, SelectorError, parse_field_selector
-from tiphys.apiserver.authz.authorizer import ALLOWED, NO_OPINION, Access, Decision, Verdict
+from tiphys.apiserver.authz.authorizer import ALLOWED, NO_OPINION, Access, Decision, UserRules, Verdict
 from tiphys.apiserver.authz.relations import ClaimsOfSecrets, PodsOfNodes, claim_of
 from tiphys.apiserver.authz.rules import Rule
 from tiphys.apiserver.call import User
@@ -64,6 +64,11 @@ class NodeAuthorizer:
         if special is not None:
             return await special(node, access)
         return ALLOWED if any(rule.allows(access) for rule in self._rules) else NO_OPINION
+
+    async def rules_of(self, user: User, namespace: str) -> UserRules:
+        if node_of(user) is None:
+            return UserRules([])
+        return UserRules([], "node authorizer does not support user rule resolution", incomplete=True)
 
     # -- kinds that a node reads if its pods refer to them
 

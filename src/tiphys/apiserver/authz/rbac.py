@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tiphys.api.fielderrors import aggregate
 from tiphys.api.gotext import quote
 from tiphys.api.meta.fingerprints import fingerprint
 from tiphys.api.object import Object
 from tiphys.apiserver.authn.serviceaccounts import PREFIX
-from tiphys.apiserver.authz.authorizer import NO_OPINION, Access, Decision, Verdict
+from tiphys.apiserver.authz.authorizer import NO_OPINION, Access, Decision, UserRules, Verdict
 from tiphys.apiserver.authz.following import Follower
 from tiphys.apiserver.authz.rules import Rule, read_rules
 from tiphys.apiserver.call import User
@@ -38,6 +39,8 @@ class Grant:
     """One subject of one binding, which is named by its key; ``role`` is the role's namespace and name."""
 
     binding: str
+    place: int
+    """Which of the binding's subjects."""
     role: tuple[str, str]
     about: str
     """Describes the grant."""
@@ -68,21 +71,20 @@ class FollowedBindings(Follower):
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
-        self._grants: dict[tuple[str, str], dict[str, list[Grant]]] = {}
-        """By namespace and subject, the grants of each binding."""
+        self._grants: dict[tuple[str, str], dict[str, Grant]] = {}
+        """By namespace and subject, the grant of each binding."""
         self._subjects: dict[str, set[tuple[str, str]]] = {}
         """By binding, where its grants are."""
 
     def of(self, user: User, namespace: str) -> list[Grant]:
-        """The grants that apply to a user, in the order of the bindings' keys."""
-        grants = [
-            grant
-            for subject in subjects_of(user)
-            for of_binding in self._grants.get((namespace, subject), {}).values()
-            for grant in of_binding
-        ]
-        grants.sort(key=lambda grant: grant.binding)
-        return grants
+        """The grants that apply to a user, in the order of the bindings' keys: of each binding its first."""
+        first: dict[str, Grant] = {}
+        for subject in subjects_of(user):
+            for binding, grant in self._grants.get((namespace, subject), {}).items():
+                known = first.get(binding)
+                if known is None or grant.place < known.place:
+                    first[binding] = grant
+        return [first[binding] for binding in sorted(first)]
 
     def clear(self) -> None:
         self._grants.clear()
@@ -93,10 +95,10 @@ class FollowedBindings(Follower):
         reference, namespace = binding["roleRef"], entry.namespace
         role = (namespace if reference["kind"] == "Role" else "", reference["name"])
         missing = f"{reference['kind'].lower()}.rbac.authorization.k8s.io {quote(reference['name'])} not found"
-        for subject in binding.get("subjects") or ():
+        for number, subject in enumerate(binding.get("subjects") or ()):
             place = (namespace, _subject_key(subject, namespace))
-            grant = Grant(entry.key, role, _describe(binding, subject), missing)
-            self._grants.setdefault(place, {}).setdefault(entry.key, []).append(grant)
+            grant = Grant(entry.key, number, role, _describe(binding, subject), missing)
+            self._grants.setdefault(place, {}).setdefault(entry.key, grant)
             self._subjects.setdefault(entry.key, set()).add(place)
 
     def drop(self, entry: Entry) -> None:
@@ -152,14 +154,18 @@ class RBAC:
                 self._decisions[access] = decision
         return decision
 
-    async def rules_of(self, user: User, namespace: str) -> list[Object]:
-        """All rules that apply to a user in a namespace, as objects, each once."""
+    async def rules_of(self, user: User, namespace: str) -> UserRules:
+        """All rules that apply to a user in a namespace, each once; the error names roles that do not exist."""
         sources = await self._refreshed()
         once: dict[str, Object] = {}
-        for _, role in sources.grants(user, namespace):
-            for rule in () if role is None else role.objects:
+        missing: list[str] = []
+        for grant, role in sources.grants(user, namespace):
+            if role is None:
+                missing.append(grant.missing)
+                continue
+            for rule in role.objects:
                 once.setdefault(fingerprint(rule), rule)
-        return list(once.values())
+        return UserRules(list(once.values()), aggregate(missing) if missing else "")
 
     async def _refreshed(self) -> RbacSources:
         """Read what has changed since; no decision outlives a change that anybody has read."""
@@ -178,10 +184,7 @@ def _decide(sources: RbacSources, access: Access) -> Decision:
             missing.append(grant.missing)
         elif any(rule.allows(access) for rule in role.rules):
             return Decision(Verdict.ALLOW, f"RBAC: allowed by {grant.about}")
-    if not missing:
-        return NO_OPINION
-    text = missing[0] if len(missing) == 1 else f"[{', '.join(dict.fromkeys(missing))}]"
-    return Decision(Verdict.NO_OPINION, f"RBAC: {text}")
+    return Decision(Verdict.NO_OPINION, f"RBAC: {aggregate(missing)}") if missing else NO_OPINION
 
 
 def _subject_key(subject: Object, namespace: str) -> str:

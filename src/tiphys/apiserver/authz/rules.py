@@ -24,7 +24,7 @@ class Rule:
     def allows(self, access: Access) -> bool:
         if access.verb not in self.verbs and "*" not in self.verbs:
             return False
-        if not access.resource:
+        if not access.is_resource:
             return self._covers_path(access.path)
         return (
             (access.group in self.groups or "*" in self.groups)

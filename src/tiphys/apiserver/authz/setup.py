@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tiphys.api.object import Object
+from tiphys.api.fielderrors import aggregate
 from tiphys.apiserver.authz.authorizer import (
     Access,
     AlwaysAllow,
@@ -16,7 +16,9 @@ from tiphys.apiserver.authz.authorizer import (
     Authorizer,
     Decision,
     Masters,
+    RuleSource,
     Union,
+    UserRules,
     Verdict,
 )
 from tiphys.apiserver.authz.escalation import EscalationGuard
@@ -41,8 +43,7 @@ _DECIDED = {Verdict.ALLOW: "allowed", Verdict.DENY: "denied"}
 
 
 class Authorization:
-    """``rbac`` is there whether it decides or not, as escalation checks and rule reviews need it; ``abac`` if one of
-    the authorizers was so from the start."""
+    """``rbac`` is there whether it decides or not, as escalation checks need it."""
 
     def __init__(self, config: Config, registries: Registries) -> None:
         """Raises ``ValueError`` for a mode that is not supported, and for a file that cannot be used."""
@@ -53,11 +54,12 @@ class Authorization:
         self._file = None if config.authorization_config is None else self._followed(config)
         settings = _of_flags(config) if self._file is None else self._file.value
         self._types = frozenset(each.type for each in settings if each.type != "Webhook")
-        self.abac = self._read_policies(config)
+        self._abac = self._read_policies(config)
         self._figures = AuthorizationFigures()
         self._webhooks: list[WebhookAuthorizer] = []
         self._retired = Retired(registries.clock)
-        self.authorizer = Replaceable(self._union(settings))
+        self._made = self._make_all(settings)
+        self.authorizer = Replaceable(self._union(settings, self._made))
         self.guard = EscalationGuard(registries, self.authorizer, self.rbac)
 
     def _followed(self, config: Config) -> Followed[tuple[AuthorizerSettings, ...]]:
@@ -80,12 +82,15 @@ class Authorization:
 
     # -- the union
 
-    def _union(self, settings: Sequence[AuthorizerSettings]) -> Union:
-        """Raises ``ValueError``; what webhooks hold so far is let go of by ``_close``."""
-        counted = [Counted(each, self._make(each), self._figures) for each in settings]
-        return Union([Masters(), *counted])
+    def _union(self, settings: Sequence[AuthorizerSettings], made: Sequence[Authorizer]) -> Union:
+        pairs = zip(settings, made, strict=True)
+        return Union([Masters(), *(Counted(each, authorizer, self._figures) for each, authorizer in pairs)])
 
-    def _make(self, settings: AuthorizerSettings) -> Authorizer:
+    def _make_all(self, settings: Sequence[AuthorizerSettings]) -> list[RuleSource]:
+        """Raises ``ValueError``; the webhooks that were made before are in ``_webhooks`` then."""
+        return [self._make(each) for each in settings]
+
+    def _make(self, settings: AuthorizerSettings) -> RuleSource:
         match settings.type:
             case "AlwaysAllow":
                 return AlwaysAllow()
@@ -102,8 +107,8 @@ class Authorization:
                 return self._node
             case "RBAC":
                 return self.rbac
-            case "ABAC" if self.abac is not None:
-                return self.abac
+            case "ABAC" if self._abac is not None:
+                return self._abac
         raise ValueError(f"authorization mode {settings.type!r} is not supported; choose from {', '.join(MODES)}")
 
     def _webhook(self, settings: AuthorizerSettings) -> WebhookAuthorizer:
@@ -130,16 +135,17 @@ class Authorization:
 
     def _look(self, file: Followed[tuple[AuthorizerSettings, ...]]) -> None:
         settings = file.changed()
-        if settings is None:
-            return
+        if settings is None or settings == file.value:
+            return  # another text that says the same leaves what the webhooks have answered so far
         left, self._webhooks = self._webhooks, []
         try:
-            union = self._union(settings)
+            made = self._make_all(settings)
         except Exception as error:  # noqa: BLE001  a kubeconfig, or whatever it names, is wrong
             file.refuse(error)
             left, self._webhooks = self._webhooks, left
         else:
-            self.authorizer.use(union)
+            self._made = made
+            self.authorizer.use(self._union(settings, made))
             file.use(settings)
         for webhook in left:
             self._retired.add(webhook.longest, webhook.close)
@@ -155,13 +161,14 @@ class Authorization:
         if self._file is not None:
             yield from self._file.figures(server)
 
-    async def rules_of(self, user: User, namespace: str) -> tuple[list[Object], list[str]]:
-        """What a user may do in a namespace, as rules; and which authorizers cannot tell."""
-        rules: list[Object] = list(await self.rbac.rules_of(user, namespace))
-        if self.abac is not None:
-            rules += self.abac.rules_of(user, namespace)
-        silent = ["webhook authorizer does not support user rule resolution"] if self._webhooks else []
-        return rules, silent
+    async def rules_of(self, user: User, namespace: str) -> UserRules:
+        """What the authorizers say together, in their order."""
+        answers = [await authorizer.rules_of(user, namespace) for authorizer in self._made]
+        rules = [rule for answer in answers for rule in answer.rules]
+        problems = [answer.error for answer in answers if answer.error]
+        return UserRules(
+            rules, aggregate(problems) if problems else "", incomplete=any(answer.incomplete for answer in answers)
+        )
 
 
 class Replaceable:

@@ -20,9 +20,10 @@ from tiphys.api.meta.selectors import (
     parse_label_selector,
 )
 from tiphys.api.object import Object
-from tiphys.apiserver.authz.authorizer import NO_OPINION, Access, Decision, Verdict
+from tiphys.apiserver.authz.authorizer import NO_OPINION, Access, Decision, UserRules, Verdict
 from tiphys.apiserver.authz.conditions import ConditionFailed, MatchConditions, seen_by_conditions
 from tiphys.apiserver.authz.figures import AuthorizationFigures
+from tiphys.apiserver.call import User
 from tiphys.apiserver.config import WebhookSettings
 from tiphys.apiserver.webhooks.reviews import ReviewFailed, ReviewServer
 from tiphys.runtime.clock import Clock
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _KEPT = 8192
 _MAX_KEPT_SIZE = 10_000
+_STATUS = {"allowed": bool, "denied": bool, "reason": str}
 _LABEL_OPERATORS = {
     IN: "In",
     EQUALS: "In",
@@ -82,6 +84,9 @@ class WebhookAuthorizer:
             self._figures.excluded(self._name)
         return holds
 
+    async def rules_of(self, user: User, namespace: str) -> UserRules:
+        return UserRules([], "webhook authorizer does not support user rule resolution", incomplete=True)
+
     async def _status(self, access: Access, spec: Object) -> Object:
         """Raises ``ReviewFailed``."""
         known = self._known.get(access, self._clock.monotonic())
@@ -99,6 +104,8 @@ class WebhookAuthorizer:
             raise
         self._figures.asked(self._name, "success", self._clock.monotonic() - started)
         status: Object = answer.get("status") or {}
+        if wrong := [name for name, kind in _STATUS.items() if not isinstance(status.get(name, kind()), kind)]:
+            raise ReviewFailed(f"the answer is not a review: status.{wrong[0]} is not {_STATUS[wrong[0]].__name__}")
         seconds = self._settings.authorized if status.get("allowed") else self._settings.unauthorized
         if seconds > 0 and access.size < _MAX_KEPT_SIZE:
             self._known.put(access, status, self._clock.monotonic() + seconds)
@@ -133,7 +140,7 @@ def spec_of(access: Access) -> Object:
     user = access.user
     spec: Object = {"user": user.name, "groups": list(user.groups), "uid": user.uid}
     spec["extra"] = {key: list(values) for key, values in user.extra}
-    if access.resource:
+    if access.is_resource:
         names = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
         attributes: Object = {name: value for name in names if (value := getattr(access, name))}
         if fields := _field_requirements(access.field_selector):

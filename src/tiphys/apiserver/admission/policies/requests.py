@@ -156,6 +156,7 @@ class Surroundings:
                 name=question.name,
                 path=question.path,
                 field_selector=question.field_selector,
+                is_resource=not question.path,
             )
         )
         return Answer(decision.allowed, decision.reason)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from tiphys.api import errors
 from tiphys.api.credentials import bearer_token
-from tiphys.api.fielderrors import aggregate
 from tiphys.api.meta.selectors import FieldTerm, Requirement, SelectorError, parse_field_selector, parse_label_selector
 from tiphys.api.meta.timestamps import format_time
 from tiphys.api.object import Object
@@ -17,7 +16,6 @@ from tiphys.apiserver.admission.chain import AdmissionChain
 from tiphys.apiserver.authn.authenticator import Rejected
 from tiphys.apiserver.authn.setup import Authentication
 from tiphys.apiserver.authz.authorizer import Access, Verdict
-from tiphys.apiserver.authz.node import node_of
 from tiphys.apiserver.authz.setup import Authorization
 from tiphys.apiserver.call import Call, User
 from tiphys.apiserver.endpoints.negotiation import negotiate
@@ -144,7 +142,7 @@ def access(user: User, spec: Object) -> tuple[Access, list[str]]:
     resource = spec.get("resourceAttributes")
     if resource is None:
         path = spec["nonResourceAttributes"]
-        return Access(user, path.get("verb", ""), path=path.get("path", "")), []
+        return Access(user, path.get("verb", ""), path=path.get("path", ""), is_resource=False), []
     fields, fields_wrong = _fields(resource.get("fieldSelector") or {})
     labels, labels_wrong = _labels(resource.get("labelSelector") or {})
     question = Access(
@@ -213,13 +211,11 @@ class ReviewRules(Review):
         self._authorization = authorization
 
     async def fill(self, call: Call, target: Target, review: Object) -> None:
-        """Fill a SelfSubjectRulesReview's status with the RBAC rules of the caller. Raises 400 without namespace."""
+        """Fill a SelfSubjectRulesReview's status with what the authorizers say. Raises 400 without namespace."""
         namespace = (review.get("spec") or {}).get("namespace", "")
         if not namespace:
             raise errors.bad_request("no namespace on request")
-        rules, silent = await self._authorization.rules_of(call.user, namespace)
-        if node_of(call.user) is not None:
-            silent = ["node authorizer does not support user rule resolution", *silent]
+        rules, error, incomplete = await self._authorization.rules_of(call.user, namespace)
         review["metadata"], review["spec"] = {}, {}
         review["status"] = {
             "resourceRules": [_resource_rule(rule) for rule in rules if rule.get("resources")],
@@ -228,10 +224,10 @@ class ReviewRules(Review):
                 for rule in rules
                 if rule.get("nonResourceURLs")
             ],
-            "incomplete": bool(silent),
+            "incomplete": incomplete,
         }
-        if silent:
-            review["status"]["evaluationError"] = aggregate(silent)
+        if error:
+            review["status"]["evaluationError"] = error
 
 
 def _resource_rule(rule: Object) -> Object:
