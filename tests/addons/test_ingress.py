@@ -27,7 +27,7 @@ from tiphys.addons.ingress.gatewaystatus import gateway_status, route_status
 from tiphys.addons.ingress.haproxy import HAProxy
 from tiphys.addons.ingress.ingresses import wishes_of
 from tiphys.addons.ingress.merging import merge
-from tiphys.addons.ingress.model import PathRule, ProxyTarget, Routing, ServedCertificate, TargetGroup
+from tiphys.addons.ingress.model import PathRule, ProxyTarget, Routing, ServedCertificate, Split, TargetGroup
 from tiphys.api.object import Object
 from tiphys.controlkit.haproxy import NotChecked, ProxyError
 from tiphys.wire.tls.selfsigned import make_certificate
@@ -181,7 +181,6 @@ def test_only_endpoints_differ_when_nothing_else_does() -> None:
     assert commands(with_targets(1, 2), with_targets(1, 2)) == []
     assert commands(with_targets(1, 2), with_targets(3)) == [
         "set server g/s0 addr 10.0.0.3 port 80",
-        "set server g/s0 weight 1",
         "set server g/s0 state ready",
         "set server g/s1 state maint",
     ]
@@ -232,13 +231,6 @@ def test_what_is_not_served_is_refused_as_a_whole() -> None:
         _, made = read(gateway(HTTP), route(TO_WEB, rule))
         assert made.wishes.rules == []
         assert made.parents[0].accepted[:2] == (False, "UnsupportedValue")
-
-
-def test_shares_are_those_of_services_and_not_of_endpoints() -> None:
-    rule = {"backendRefs": [{"name": "web", "port": 80, "weight": 3}, {"name": "none", "port": 80, "weight": 1}]}
-    _, made = read(gateway(HTTP), route(rule))
-    assert made.parents[0].resolved[:2] == (False, "BackendNotFound")
-    assert {target.weight for target in made.wishes.groups[0].targets} == {256}
 
 
 def test_listeners_that_cannot_be_served_say_so() -> None:
@@ -340,8 +332,10 @@ class Running:
             assert time.monotonic() < deadline, "the condition did not come true"
             time.sleep(0.05)
 
-    def serve(self, *rules: PathRule, groups: tuple[TargetGroup, ...], certificates: Any = ()) -> bool:
-        return asyncio.run(self.proxy.apply(Routing(rules, groups, tuple(certificates))))
+    def serve(
+        self, *rules: PathRule, groups: tuple[TargetGroup, ...], certificates: Any = (), splits: tuple[Split, ...] = ()
+    ) -> bool:
+        return asyncio.run(self.proxy.apply(Routing(rules, groups, tuple(certificates), splits)))
 
     def get(self, host: str, path_: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.listening.http, timeout=5)

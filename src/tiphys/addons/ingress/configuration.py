@@ -17,6 +17,8 @@ from tiphys.addons.ingress.actions import VALUES, actions_of, values_of
 from tiphys.addons.ingress.model import ANY_HOST, Filters, ProxyTarget, Routing, TargetGroup
 
 EXACT, PREFIX, CERTIFICATES = "exact.map", "prefix.map", "certificates.list"
+SPLITS, SHARES = "splits.map", "shares.map"
+"""How many slots each split has, and which group has each slot."""
 FEWEST_SLOTS = 4
 """Places for endpoints in a group: those that are free can be taken without a reload."""
 NOTHING = "127.0.0.1:1"
@@ -87,6 +89,8 @@ def files_of(routing: Routing, listening: Listening, folder: Path, default_pem: 
         "haproxy.cfg": _configuration(routing, listening, folder).encode(),
         EXACT: _map(routing, exact=True),
         PREFIX: _map(routing, exact=False),
+        SPLITS: _slots(routing),
+        SHARES: _shares(routing),
         VALUES: values_of(routing.groups),
         CERTIFICATES: _certificate_list(routing, folder),
         "default.pem": default_pem,
@@ -107,6 +111,7 @@ def _configuration(routing: Routing, listening: Listening, folder: Path) -> str:
     lines.append(_REQUEST)
     for host in _HOSTS:
         lines += _lookup(host, folder)
+    lines += _choice(folder)
     lines.append("  use_backend %[var(txn.group)] if { var(txn.group) -m found }\n  default_backend none\n\n")
     lines.append(
         "backend none\n  http-request return status 404 content-type text/plain"
@@ -122,6 +127,26 @@ def _lookup(host: str, folder: Path) -> Iterable[str]:
     yield f"  http-request set-var(txn.key) var(txn.scheme),concat(:,txn.at),concat(,txn.path) {unless}\n"
     yield f"  http-request set-var(txn.group) var(txn.key),map_str({folder}/{EXACT}) {unless}\n"
     yield f"  http-request set-var(txn.group) var(txn.key),concat(/),map_beg({folder}/{PREFIX}) {unless}\n"
+
+
+def _choice(folder: Path) -> Iterable[str]:
+    """Of a split, one of its slots by chance, whose group it is then."""
+    drawn = "if { var(txn.slots) -m found }"
+    yield f"  http-request set-var(txn.slots) var(txn.group),map_str_int({folder}/{SPLITS})\n"
+    yield f"  http-request set-var(txn.slot) rand,mod(txn.slots) {drawn}\n"
+    yield f"  http-request set-var(txn.group) var(txn.group),concat(:,txn.slot),map_str({folder}/{SHARES}) {drawn}\n"
+
+
+def _slots(routing: Routing) -> bytes:
+    return "".join(f"{split.name} {sum(count for _, count in split.shares)}\n" for split in routing.splits).encode()
+
+
+def _shares(routing: Routing) -> bytes:
+    lines = []
+    for split in routing.splits:
+        groups = [group for group, count in split.shares for _ in range(count)]
+        lines += [f"{split.name}:{slot} {group}\n" for slot, group in enumerate(groups)]
+    return "".join(lines).encode()
 
 
 def _map(routing: Routing, *, exact: bool) -> bytes:
@@ -156,7 +181,7 @@ def _group(group: TargetGroup, folder: str) -> str:
 
 def _where(target: ProxyTarget) -> str:
     host = f"[{target.address}]" if ":" in target.address else target.address
-    return f"{host}:{target.port} weight {target.weight}"
+    return f"{host}:{target.port}"
 
 
 def same_but_targets(before: Routing, now: Routing) -> bool:
@@ -164,6 +189,7 @@ def same_but_targets(before: Routing, now: Routing) -> bool:
     return (
         before.rules == now.rules
         and before.certificates == now.certificates
+        and before.splits == now.splits
         and [_shape(group) for group in before.groups] == [_shape(group) for group in now.groups]
     )
 
@@ -186,6 +212,5 @@ def commands(before: Routing, now: Routing) -> list[str]:
                 lines.append(f"set server {server} state maint")
                 continue
             lines.append(f"set server {server} addr {wanted.address} port {wanted.port}")
-            lines.append(f"set server {server} weight {wanted.weight}")
             lines.append(f"set server {server} state ready")
     return lines

@@ -1,4 +1,4 @@
-"""What the filters of an HTTPRoute's rule ask for (pure).
+"""What the filters of an HTTPRoute's rule, or of one of its backends, ask for (pure).
 
 Served: RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect and URLRewrite. Every other one is refused by
 name. Headers that say how long a message is or who keeps a connection belong to the proxy: a tenant who could change
@@ -66,6 +66,16 @@ def filters_of(described: Sequence[Object], paths: Sequence[tuple[str, bool]], *
     if "redirect" in read and has_backends:
         raise Incompatible("filters: RequestRedirect cannot be together with backendRefs")
     return Filters(**read)
+
+
+def followed_by(rule: Filters, own: Filters) -> Filters:
+    """The filters of a rule and then those of one of its backends, for what that one gets; of an answer the backend's
+    come first. Raises ``Incompatible``."""
+    if own.redirect is not None:
+        raise Unusable("filters: RequestRedirect is not served for one backend, but for a rule")
+    if own.rewrite is not None and rule.rewrite is not None:
+        raise Incompatible("filters: URLRewrite is there for the rule already")
+    return Filters(rule.request + own.request, own.response + rule.response, rule.redirect, own.rewrite or rule.rewrite)
 
 
 def _headers(asked: Object, kind: str, _: object) -> tuple[HeaderChange, ...]:

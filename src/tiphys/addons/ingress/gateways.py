@@ -1,9 +1,9 @@
 """What Gateways and HTTPRoutes ask for (pure), and what is said in their statuses.
 
 Served: listeners of HTTP at port 80 and of HTTPS at port 443 with a certificate of their namespace; routes of the
-Gateway's namespace, or of all; hosts; paths, exact and by prefix; several Services by weight; the filters of
-``filters``. A route that asks for anything else is refused as a whole, and said so, so that no request goes where a
-condition would not let it.
+Gateway's namespace, or of all; hosts; paths, exact and by prefix; several Services by weight (``routebackends``); the
+filters of ``filters``. A route that asks for anything else is refused as a whole, and said so, so that no request goes
+where a condition would not let it.
 
 Source: https://gateway-api.sigs.k8s.io/reference/spec/
 """
@@ -14,19 +14,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tiphys.addons.ingress.backends import World, group_of
+from tiphys.addons.ingress.backends import World
 from tiphys.addons.ingress.certificates import certificate_of
 from tiphys.addons.ingress.filters import Incompatible, filters_of
 from tiphys.addons.ingress.ingresses import Wishes
-from tiphys.addons.ingress.model import (
-    ANY_HOST,
-    Filters,
-    PathRule,
-    TargetGroup,
-    Unusable,
-    checked_host,
-    checked_path,
-)
+from tiphys.addons.ingress.model import ANY_HOST, PathRule, Unusable, checked_host, checked_path
+from tiphys.addons.ingress.routebackends import backends_of
 from tiphys.api.meta.objects import key_of, name_of, namespace_of
 from tiphys.api.object import Object
 
@@ -37,7 +30,6 @@ CONTROLLER = "tiphys.io/gateway-haproxy"
 PORTS = {"HTTP": (80, "http"), "HTTPS": (443, "https")}
 _RULE_FIELDS = frozenset({"name", "matches", "backendRefs", "filters"})
 _MATCH_FIELDS = frozenset({"path"})
-_WEIGHTS = 256
 
 
 @dataclass(slots=True)
@@ -237,13 +229,12 @@ def _rules(route: Object, world: World, wishes: Wishes) -> tuple[list[PathRule],
     for number, rule in enumerate(route["spec"].get("rules") or ()):
         if unknown := sorted(name for name in rule.keys() - _RULE_FIELDS if rule[name]):
             raise Unusable(f"rules[{number}].{unknown[0]} is not served")
-        references = rule.get("backendRefs") or ()
         try:
             paths = [_path(match) for match in rule.get("matches") or [{}]]
-            filters = filters_of(rule.get("filters") or (), paths, has_backends=bool(references))
+            filters = filters_of(rule.get("filters") or (), paths, has_backends=bool(rule.get("backendRefs")))
+            group, unresolved = backends_of(route, number, filters, paths, world, wishes)
         except Unusable as problem:
             raise type(problem)(f"rules[{number}].{problem}") from problem
-        group, unresolved = _weighted(route, number, references, filters, world, wishes)
         if unresolved is not None:
             resolved = (False, unresolved.reason, str(unresolved))
         made += [PathRule(ANY_HOST, value, group, exact) for value, exact in paths]
@@ -259,56 +250,3 @@ def _path(match: Object) -> tuple[str, bool]:
     if kind not in ("Exact", "PathPrefix"):
         raise Unusable(f"matches: a path of type {kind} is not served")
     return checked_path(path.get("value", "/")), kind == "Exact"
-
-
-class _Unresolved(Unusable):
-    """A reference to a backend that leads nowhere; ``reason`` is that of the condition ResolvedRefs."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-def _weighted(
-    route: Object, number: int, references: Sequence[Object], filters: Filters, world: World, wishes: Wishes
-) -> tuple[str, _Unresolved | None]:
-    """The group of a rule's backends, each with its share, and what is wrong with one of them."""
-    shares: list[tuple[TargetGroup, int]] = []
-    problem: _Unresolved | None = None
-    for reference in references:
-        if reference.get("filters"):
-            raise Unusable(f"rules[{number}].backendRefs: filters are not served")
-        try:
-            shares.append((_backend(reference, route, world, wishes), int(reference.get("weight", 1))))
-        except _Unresolved as error:
-            problem = problem or error
-    targets = [
-        replace(target, weight=_share(weight, len(group.targets), shares))
-        for group, weight in shares
-        for target in group.targets
-        if weight
-    ]
-    http2 = bool(shares) and all(group.http2 for group, _ in shares)
-    name = f"route_{namespace_of(route)}_{name_of(route)}_{number}"
-    distinct = tuple(sorted({t.address + str(t.port): t for t in targets}.values()))
-    wishes.groups.append(TargetGroup(name, distinct, http2, filters, resolved=bool(shares)))
-    return name, problem
-
-
-def _share(weight: int, endpoints: int, shares: Sequence[tuple[TargetGroup, int]]) -> int:
-    """The weight of one of a Service's endpoints: all of a Service's together have the Service's share."""
-    largest = max(w / max(1, len(g.targets)) for g, w in shares if w)
-    return max(1, round(_WEIGHTS * (weight / endpoints) / largest))
-
-
-def _backend(reference: Object, route: Object, world: World, wishes: Wishes) -> TargetGroup:
-    """Raises ``_Unresolved``."""
-    if reference.get("kind", "Service") != "Service" or reference.get("group"):
-        raise _Unresolved("InvalidKind", "a backend that is not a Service is not served")
-    if reference.get("namespace", namespace_of(route)) != namespace_of(route):
-        raise _Unresolved("RefNotPermitted", "a Service of another namespace is not served")
-    wishes.services.add((namespace_of(route), reference["name"]))
-    try:
-        return group_of(namespace_of(route), reference["name"], reference.get("port") or 0, world)
-    except Unusable as problem:
-        raise _Unresolved("BackendNotFound", str(problem)) from problem

@@ -14,6 +14,7 @@ from tiphys.addons.ingress.model import (
     ANY_HOST,
     PathRule,
     ServedCertificate,
+    Split,
     TargetGroup,
     Unusable,
     checked_host,
@@ -29,6 +30,7 @@ class Wishes:
     obj: Object
     rules: list[PathRule] = field(default_factory=list)
     groups: list[TargetGroup] = field(default_factory=list)
+    splits: list[Split] = field(default_factory=list)
     certificates: list[ServedCertificate] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     services: set[tuple[str, str]] = field(default_factory=set)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from tiphys.addons.ingress.ingresses import Wishes
-from tiphys.addons.ingress.model import PathRule, Routing, ServedCertificate, TargetGroup
+from tiphys.addons.ingress.model import PathRule, Routing, ServedCertificate, Split, TargetGroup
 from tiphys.api.meta.objects import key_of
 
 
@@ -18,6 +18,7 @@ def merge(all_wishes: Iterable[Wishes]) -> Routing:
     rules: dict[tuple[bool, str], str] = {}
     served: list[PathRule] = []
     groups: dict[str, TargetGroup] = {}
+    splits: dict[str, Split] = {}
     hosts: dict[str, str] = {}
     certificates: list[ServedCertificate] = []
     for wishes in sorted(all_wishes, key=_age):
@@ -32,6 +33,8 @@ def merge(all_wishes: Iterable[Wishes]) -> Routing:
                 wishes.problems.append(f"rule for {rule.host}{rule.path}: {taken[0]} has it already")
         for group in wishes.groups:
             groups.setdefault(group.name, group)
+        for split in wishes.splits:
+            splits.setdefault(split.name, split)
         for certificate in wishes.certificates:
             mine = tuple(host for host in certificate.hosts if hosts.setdefault(host, owner) == owner)
             if len(mine) < len(certificate.hosts):
@@ -40,9 +43,10 @@ def merge(all_wishes: Iterable[Wishes]) -> Routing:
             if mine or not certificate.hosts:
                 certificates.append(ServedCertificate(certificate.name, certificate.pem, mine))
     used = {rule.group for rule in served}
-    return Routing(
-        tuple(served), tuple(group for name, group in sorted(groups.items()) if name in used), tuple(certificates)
-    )
+    split_up = tuple(split for name, split in sorted(splits.items()) if name in used)
+    used |= {group for split in split_up for group, _ in split.shares}
+    served_groups = tuple(group for name, group in sorted(groups.items()) if name in used)
+    return Routing(tuple(served), served_groups, tuple(certificates), split_up)
 
 
 def _takers(rule: PathRule, rules: Mapping[tuple[bool, str], str]) -> list[str]:

@@ -44,12 +44,11 @@ class ProxyTarget:
 
     address: str
     port: int
-    weight: int = 1
 
     def __post_init__(self) -> None:
         ipaddress.ip_address(self.address)
-        if not (0 < self.port < 65536 and 0 <= self.weight <= 256):
-            raise ValueError(f"port {self.port}, weight {self.weight}")
+        if not 0 < self.port < 65536:
+            raise ValueError(f"port {self.port}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ class TargetGroup:
     """Whether they are spoken to in HTTP/2 without TLS (appProtocol kubernetes.io/h2c)."""
     filters: Filters = Filters()
     resolved: bool = True
-    """Whether the objects behind it exist, or one of them; else every answer is 500."""
+    """Whether the object behind it exists; else every answer is 500."""
 
     def __post_init__(self) -> None:
         if _NAME.fullmatch(self.name) is None:
@@ -117,8 +116,18 @@ class TargetGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """Stands in a rule where a group does, and sends each request to one of several groups, at random by their shares:
+    each the name of a group and a number from 1."""
+
+    name: str
+    shares: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PathRule:
-    """``host`` is a name, ``*.NAME`` for one label before it, ``**.NAME`` for several, or ``*`` for any."""
+    """``host`` is a name, ``*.NAME`` for one label before it, ``**.NAME`` for several, or ``*`` for any; ``group``
+    names a group or a split."""
 
     host: str
     path: str
@@ -150,3 +159,4 @@ class Routing:
     rules: tuple[PathRule, ...] = ()
     groups: tuple[TargetGroup, ...] = ()
     certificates: tuple[ServedCertificate, ...] = ()
+    splits: tuple[Split, ...] = ()
