@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from tests.machine import NODE_IP, Machine, wait_for
 from tests.machine import machine as new_machine
 from tests.proxy.lab import inside
 from tests.webs import web_on_every_node
-from tiphys.cluster.images import DEMO_IMAGE
+from tiphys.cluster.images import DEMO_IMAGE, demo_image
+from tiphys.cluster.ocilayout import build
 
 pytestmark = pytest.mark.e2e
 
@@ -109,18 +111,21 @@ def test_the_node_is_the_host_of_containers_on_its_network(nodes: Machine) -> No
     nodes.kubectl("delete", "pod", "host", "--now")
 
 
+IMPORTED = "imported.example/web:1"
+
+
+def images(nodes: Machine, node: str, *words: str | Path) -> str:
+    """What containerd's client says of a node's images; the first node has no name."""
+    folder = nodes.folder / "data" / "run" / (f"nodes/{node}" if node else "")
+    return nodes.run("ctr", "-a", folder / "containerd.sock", "-n", "k8s.io", "images", *words).stdout
+
+
 def test_an_image_is_imported_on_every_node(nodes: Machine) -> None:
-    name, archive, sockets = "imported.example/web:1", nodes.folder / "image.tar", nodes.folder / "data" / "run"
-
-    def images(node: str, *words: str | Path) -> str:
-        return nodes.run("ctr", "-a", sockets / node / "containerd.sock", "-n", "k8s.io", "images", *words).stdout
-
-    images("", "tag", DEMO_IMAGE, name)
-    images("", "export", archive, name)
-    images("", "rm", name)
-    assert name in nodes.tiphys("image", "import", archive).stdout
-    for node in ("", "nodes/node-2", "nodes/node-3"):
-        assert name in images(node, "list"), node
+    archive = nodes.folder / "image.tar"
+    archive.write_bytes(build(demo_image(IMPORTED)))
+    assert IMPORTED in nodes.tiphys("image", "import", archive).stdout
+    for node in ("", "node-2", "node-3"):
+        assert IMPORTED in images(nodes, node, "list"), node
 
 
 def test_a_pod_gets_its_host_port_and_no_more_than_its_bandwidth(nodes: Machine) -> None:
@@ -263,11 +268,16 @@ class Flow:
             self.seen.append((began, name))
 
 
-def test_a_stopped_node_starts_again_with_what_it_had(nodes: Machine) -> None:
+def test_a_stopped_node_starts_again_with_what_it_had_and_what_was_imported_meanwhile(nodes: Machine) -> None:
     before = nodes.get("node", "node-2")["spec"]["podCIDR"]
     nodes.tiphys("node", "stop", "node-2")
     assert not nodes.status()["nodes"]["node-2"]["running"]
+    archive = nodes.folder / "newer.tar"
+    archive.write_bytes(build(replace(demo_image(IMPORTED), environment={"NEWER": "1"})))
+    nodes.tiphys("image", "import", archive)
     nodes.tiphys("node", "start", "node-2")
+    listed = [images(nodes, node, "list", f"name=={IMPORTED}").splitlines()[1] for node in ("", "node-2", "node-3")]
+    assert len({line.split()[2] for line in listed}) == 1, "a node has an older version"
     assert nodes.get("node", "node-2")["spec"]["podCIDR"] == before
     pods = wait_for(lambda: found if len(found := web_pods(nodes)) == 3 else None, 60, "a pod on each node")
     assert wget(nodes, pods["node-2"], f"http://{pods['node-3']['status']['podIP']}:8080/") == "node-3"
@@ -277,6 +287,11 @@ def test_a_node_is_added_and_deleted_without_a_trace(nodes: Machine) -> None:
     nodes.tiphys("node", "add", "extra")
     assert names(nodes)["extra"] == "Ready"
     wait_for(lambda: "extra" in web_pods(nodes), 60, "a pod on the new node")
+    spec = {"nodeName": "extra", "containers": [{"name": "c", "image": IMPORTED, "imagePullPolicy": "Never"}]}
+    spec |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
+    nodes.apply(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "late"}, "spec": spec}))
+    wait_for(lambda: nodes.get("pod", "late")["status"]["phase"] == "Succeeded", 60, "the end of its pod")
+    nodes.kubectl("delete", "pod", "late", "--now")
     again = nodes.tiphys("node", "add", "extra", check=False)
     assert "a node extra exists already" in again.stderr
     nodes.tiphys("node", "delete", "extra")

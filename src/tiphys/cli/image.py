@@ -21,9 +21,13 @@ def main(argv: Sequence[str]) -> int:
     try:
         if arguments.verb == "build":
             return _build(arguments)
-        sockets = _sockets(arguments)
+        if arguments.address is not None:
+            sockets, record = [Path(arguments.address)], None
+        else:
+            cluster = _running_cluster(arguments.data_dir)
+            sockets, record = running_sockets(cluster), cluster.imported_images
         if arguments.verb == "import":
-            return _import(sockets, arguments.file)
+            return _import(sockets, arguments.file, record)
         return _list(sockets[0])
     except ImageError as error:
         fail(error)
@@ -75,14 +79,11 @@ def _components() -> tuple[str, ...]:
     return tuple(COMPONENTS)
 
 
-def _sockets(arguments: argparse.Namespace) -> list[Path]:
-    """Those of the containerds that are meant; the first node's is the first."""
-    if arguments.address is not None:
-        return [Path(arguments.address)]
-    settings = existing_cluster(arguments.data_dir)
+def _running_cluster(data_dir: Path) -> Settings:
+    settings = existing_cluster(data_dir)
     if not lifecycle.supervisor_pid(settings):
         fail("the cluster is not running; start it with `tiphys up`, or name a containerd with --address")
-    return running_sockets(settings)
+    return settings
 
 
 def running_sockets(cluster: Settings) -> list[Path]:
@@ -91,13 +92,16 @@ def running_sockets(cluster: Settings) -> list[Path]:
     return [node.containerd_socket for node in (cluster, *further)]
 
 
-def _import(sockets: Sequence[Path], files: Sequence[Path]) -> int:
+def _import(sockets: Sequence[Path], files: Sequence[Path], record: Path | None) -> int:
+    """Import on each node; ``record`` keeps the names for nodes that come later."""
     console = Console()
     for file in files or [_component_image(console)]:
         if not file.is_file():
             fail(f"{file} is not a file")
         with console.step(f"Importing {file}{_onto(sockets)}"):
             names = [asyncio.run(images.import_image(socket, file)) for socket in sockets]
+        if record is not None:
+            images.remember(record, names[0])
         for name in names[0]:
             print(name)
     return 0
@@ -112,39 +116,44 @@ def _without(sockets: Sequence[Path], name: str) -> list[Path]:
     return [each for each in sockets if name not in {one.name for one in asyncio.run(images.list_images(each))}]
 
 
-def ensure_components(sockets: Sequence[Path], console: Console) -> None:
+def ensure_components(cluster: Settings, console: Console) -> None:
     """Import the components' image on the nodes that do not have it."""
     from tiphys.cluster.images import COMPONENT_IMAGE
 
-    if lacking := _without(sockets, COMPONENT_IMAGE):
+    if lacking := _without(running_sockets(cluster), COMPONENT_IMAGE):
         file = _component_image(console)
         with console.step(f"Importing {COMPONENT_IMAGE}{_onto(lacking)}"):
             for socket in lacking:
                 asyncio.run(images.import_image(socket, file))
+    images.remember(cluster.imported_images, [COMPONENT_IMAGE])
 
 
-def ensure_monitoring(sockets: Sequence[Path], console: Console) -> None:
+def ensure_monitoring(cluster: Settings, console: Console) -> None:
     """Assemble the image of Prometheus on the nodes that do not have it."""
     from tiphys.addons.objects import MONITORING_IMAGE
     from tiphys.cluster.imagebuild.monitoring import monitoring_image
 
-    if lacking := _without(sockets, MONITORING_IMAGE):
+    if lacking := _without(running_sockets(cluster), MONITORING_IMAGE):
         with console.step(f"Assembling {MONITORING_IMAGE}{_onto(lacking)}"):
             for socket in lacking:
                 asyncio.run(images.import_built(socket, monitoring_image(MONITORING_IMAGE)))
+    images.remember(cluster.imported_images, [MONITORING_IMAGE])
 
 
-def bring_addons(cluster: Settings, console: Console) -> None:
-    """The images of add-ons that the first node has, on the others as well."""
-    from tiphys.addons.objects import MONITORING_IMAGE
-    from tiphys.cluster.images import COMPONENT_IMAGE
-
-    first, *others = running_sockets(cluster)
-    there = {stored.name for stored in asyncio.run(images.list_images(first))}
-    if COMPONENT_IMAGE in there:
-        ensure_components(others, console)
-    if MONITORING_IMAGE in there:
-        ensure_monitoring(others, console)
+def bring(cluster: Settings, wanted: Sequence[Settings], console: Console) -> None:
+    """What was imported on all nodes, on nodes that have just been started, before they can have pods."""
+    if not wanted or not (names := images.remembered(cluster.imported_images)):
+        return
+    for node in wanted:
+        with console.step(f"Bringing imported images to node {node.node_name}"):
+            try:
+                asyncio.run(images.bring(cluster.containerd_socket, node.containerd_socket, names, cluster.data_dir))
+            except ImageError as error:
+                problem: ImageError | None = error
+            else:
+                problem = None
+        if problem is not None:
+            console.say(f"  ! node {node.node_name} lacks imported images: {problem}")
 
 
 def _component_image(console: Console) -> Path:

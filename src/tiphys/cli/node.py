@@ -11,7 +11,7 @@ from typing import Any
 from tiphys.cli import nodes as running
 from tiphys.cli.connect import admin_client
 from tiphys.cli.console import Console, fail, table
-from tiphys.cli.image import bring_addons
+from tiphys.cli.image import bring
 from tiphys.cli.options import existing_cluster, parser
 from tiphys.cli.status import node_readiness
 from tiphys.client.errors import ApiError
@@ -95,8 +95,8 @@ def _run(cluster: Settings, wanted: Sequence[Settings]) -> int:
     started = running.start(cluster, wanted)
     if not started:
         console.say(f"Node {wanted[0].node_name} runs already.")
+    bring(cluster, started, console)
     asyncio.run(running.wait_until_ready(cluster, started, console))
-    bring_addons(cluster, console)
     return 0
 
 

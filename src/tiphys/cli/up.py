@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         lifecycle.start_daemon(settings, lambda: supervise(settings))
     except lifecycle.AlreadyRunning:
         return _already_running(settings, arguments, console)
-    further = _start_further(settings, arguments.nodes)
+    further = _start_further(settings, arguments.nodes, console)
     asyncio.run(_wait_for_all(settings, further, console))
     _apply_addons(settings, settings.addons, console)
     if not arguments.no_kubeconfig:
@@ -282,7 +282,7 @@ async def accept_loss(settings: Settings) -> None:
     await store.close()
 
 
-def _start_further(settings: Settings, count: int | None) -> list[Settings]:
+def _start_further(settings: Settings, count: int | None, console: Console) -> list[Settings]:
     """Start the further nodes that there are, and as many new ones as make up ``count`` nodes; gives those started."""
     known = nodes.further_nodes(settings)
     new = nodes.new_names(settings, count or 1, known)
@@ -290,7 +290,12 @@ def _start_further(settings: Settings, count: int | None) -> list[Settings]:
         return []
     from tiphys.cli import nodes as running
 
-    return running.start(settings, [*known.values(), *running.add(settings, new)])
+    started = running.start(settings, [*known.values(), *running.add(settings, new)])
+    if settings.imported_images.exists():
+        from tiphys.cli.image import bring  # with what runs containerd's client
+
+        bring(settings, started, console)
+    return started
 
 
 async def _wait_for_all(settings: Settings, further: Sequence[Settings], console: Console) -> None:
@@ -332,7 +337,7 @@ def _in_pods(names: str) -> tuple[str, ...]:
 
 def _already_running(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
     """Say what runs, once there are as many nodes and the add-ons as were requested."""
-    if arguments.nodes is not None and (further := _start_further(settings, arguments.nodes)):
+    if arguments.nodes is not None and (further := _start_further(settings, arguments.nodes, console)):
         asyncio.run(_wait_for_all(settings, further, console))
     _apply_addons(settings, arguments.addons or "", console)
     runs = lifecycle.component_states(settings)

@@ -7,19 +7,27 @@ static programs that Debian packages (catatonit, busybox-static).
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys import __version__
 from tiphys.cluster.ocilayout import File, ImageError, ImageSource, build
+from tiphys.cluster.settings import write_private
 from tiphys.kubelet.runtime.ctr import CtrFailure, ctr
 
 PAUSE_IMAGE = "tiphys.local/pause:1"
 DEMO_IMAGE = "tiphys.local/demo:1"
 COMPONENT_IMAGE = f"tiphys.local/tiphys:{__version__}"
 """The components themselves, for those that run in pods; ``imagebuild`` makes it."""
+
+_START_SECONDS = 60.0
+_POLL_SECONDS = 0.1
 
 
 def pause_image(name: str = PAUSE_IMAGE) -> ImageSource:
@@ -96,6 +104,52 @@ async def list_images(socket: Path) -> list[StoredImage]:
         if len(words) >= 5:
             images.append(StoredImage(words[0], words[2], " ".join(words[3:5])))
     return images
+
+
+def remember(record: Path, names: Iterable[str]) -> None:
+    """Add to the names of what was imported on all nodes, for those that come later."""
+    known = remembered(record)
+    if new := set(names) - known:
+        write_private(record, json.dumps(sorted(known | new), indent=2).encode() + b"\n")
+
+
+def remembered(record: Path) -> set[str]:
+    try:
+        return set(json.loads(record.read_text()))
+    except FileNotFoundError:
+        return set()
+
+
+def lacking(names: Iterable[str], first: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """Which of the images a node lacks, or has in another version than the first node; both by name, with digests."""
+    return sorted(name for name in names if name in first and there.get(name) != first[name])
+
+
+async def bring(source: Path, target: Path, names: Iterable[str], folder: Path) -> list[str]:
+    """Copy images from one containerd to another, those that the first has and the second has not; gives their names.
+
+    Both are waited for, as they may just have been started. ``folder`` has room for the archive.
+    """
+    first, there = [{image.name: image.digest for image in await _listed(socket)} for socket in (source, target)]
+    if not (wanted := lacking(names, first, there)):
+        return []
+    with tempfile.TemporaryDirectory(dir=folder, prefix="images-") as place:
+        archive = Path(place) / "images.tar"
+        await _ctr(source, "images", "export", str(archive), *wanted)
+        await import_image(target, archive)
+    return wanted
+
+
+async def _listed(socket: Path) -> list[StoredImage]:
+    """The images in a containerd that may just have been started."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            return await list_images(socket)
+        except ImageError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _ctr(socket: Path, *words: str, stdin: bytes | None = None) -> str:

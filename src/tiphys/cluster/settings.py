@@ -107,6 +107,11 @@ class Settings:
         return self.run_dir / "containerd.sock"
 
     @property
+    def imported_images(self) -> Path:
+        """The names of the images that were put on all nodes, as JSON, for nodes that come later."""
+        return self.data_dir / "images.json"
+
+    @property
     def ingress_dir(self) -> Path:
         """The files of the ingress proxy, private keys among them."""
         return self.data_dir / "ingress"

@@ -117,10 +117,9 @@ def apply_to(cluster: Settings, names: Sequence[str], console: Console) -> None:
     """Apply add-ons to a running cluster of `tiphys up`, with the image that their pods need."""
     if not names:
         return
-    sockets = image.running_sockets(cluster)
-    image.ensure_components(sockets, console)
+    image.ensure_components(cluster, console)
     if "monitoring" in names:
-        image.ensure_monitoring(sockets, console)
+        image.ensure_monitoring(cluster, console)
     with console.step(f"Applying {', '.join(names)}"):
         asyncio.run(_apply_all(cluster, names))
 
