@@ -75,6 +75,22 @@ def test_demand_rises_at_once_and_falls_slowly() -> None:
     assert demand.smoothed == pytest.approx(9.77)
 
 
+def test_what_exempt_requests_use_is_missing_only_if_it_is_wanted() -> None:
+    configs = {config.name: config for config in map(read_level, priority_levels())}
+    limits = limits_of(configs.values(), 600)
+    levels = {name: PriorityLevel(config, limits[name], 0.0) for name, config in configs.items()}
+    nominal = sum(level.limits.nominal for level in levels.values())
+    exempt = levels.pop("exempt")
+    exempt.demand.note(100, 0.0)
+    adjust({**levels, "exempt": exempt}, 10.0)
+    assert exempt.current == 100
+    assert sum(level.current for level in levels.values()) == pytest.approx(nominal, abs=len(levels))
+    for level in levels.values():
+        level.demand.note(level.limits.nominal, 10.0)
+    adjust({**levels, "exempt": exempt}, 20.0)
+    assert sum(level.current for level in levels.values()) == pytest.approx(nominal - 100, abs=len(levels))
+
+
 def test_a_busy_level_borrows_what_idle_ones_lend_and_gives_it_back() -> None:
     configs = {config.name: config for config in map(read_level, priority_levels())}
     limits = limits_of(configs.values(), 600)

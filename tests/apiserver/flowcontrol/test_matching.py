@@ -176,5 +176,7 @@ def test_lists_are_as_wide_as_upstream_finds_them(
     assert seats() == seats(resourceVersion=["0"]) == now
 
 
-def test_one_request_takes_a_seventh_of_its_level_at_the_most() -> None:
-    assert [largest(seats) for seats in (0, 1, 13, 49, 245, 2000)] == [100, 1, 2, 8, 37, 100]
+def test_one_request_takes_a_seventh_of_its_level_at_the_most_and_one_part_of_a_hand() -> None:
+    assert [largest(seats, 1) for seats in (0, 1, 13, 49, 245, 2000)] == [1, 1, 2, 8, 37, 100]
+    assert [largest(seats, 8) for seats in (0, 7, 49, 245)] == [1, 1, 6, 30]
+    assert [largest(seats, 0) for seats in (0, 20)] == [100, 100]  # without queues

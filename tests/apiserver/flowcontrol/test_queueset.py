@@ -126,6 +126,31 @@ def test_seats_for_watch_events_are_held_after_the_answer() -> None:
     assert level.wanted[-1] == 0
 
 
+def test_a_request_wider_than_the_level_runs_while_seats_are_still_held() -> None:
+    level = Level.of(FAIR, 4)
+    write = level.start("a", work=RequestWork(1, 2, 0.005))
+    wide = level.start("b", work=RequestWork(5))
+    assert write is not None
+    assert wide is not None
+    assert wide.state is TicketState.WAITING
+    assert level.queues.finish(write, 1.0) == 0.005
+    assert wide.state is TicketState.EXECUTING
+
+
+def test_a_flow_that_never_waits_saves_up_no_time() -> None:
+    """One that used less than its part is not served before others for that: upstream's table of windup."""
+    level = Level.of(QueueConfig(Queuing.QUEUE, queues=64, hand=1, queue_length=50), 3)
+    level.start("a")
+    level.start("a", 10.0, RequestWork(1, 2, 1.0))
+    heavy = [level.start("a", 10.0) for _ in range(2)]
+    light = [level.start("b", 10.0) for _ in range(2)]
+    level.queues.configure(level.queues.config, 5, 10.0)
+    states = [
+        [ticket is not None and ticket.state is TicketState.EXECUTING for ticket in row] for row in (light, heavy)
+    ]
+    assert states == [[True, True], [False, False]]
+
+
 def test_growing_seats_let_the_waiting_run_and_fewer_queues_vanish_when_empty() -> None:
     level = Level.of(FAIR, 1)
     tickets = [level.start(str(number)) for number in range(6)]

@@ -100,13 +100,14 @@ class FlowController:
         configs = {config.name: config for config in _with_mandatory(read_level, levels, priority_levels())}
         for name, level in self.levels.items():
             level.quiescing = name not in configs
-        leaving = [level.config for level in self.levels.values() if level.quiescing]
-        limits = limits_of([*configs.values(), *leaving], self._seats)
-        for name, config in configs.items():
+        leaving = {name: level.config for name, level in self.levels.items() if level.quiescing}
+        limits = limits_of([*configs.values(), *leaving.values()], self._seats)
+        for name, config in (configs | leaving).items():
             if name in self.levels:
-                self.levels[name].configure(config, limits[name], now)
+                self.levels[name].config, self.levels[name].limits = config, limits[name]
             else:
                 self.levels[name] = PriorityLevel(config, limits[name], now)
+        adjust(self.levels, now)
         known = _with_mandatory(read_schema, schemas, flow_schemas())
         self.schemas = sorted(filter(self._is_usable, known), key=lambda schema: (schema.precedence, schema.name))
         self._flows.clear()
@@ -154,7 +155,7 @@ class FlowController:
         info = call.info
         if info.verb == "get" or (info.verb in WRITES and not self._count_watches(info)):
             return ONE
-        most = largest(level.limits.nominal)
+        most = largest(level.limits.nominal, level.config.queue.hand)
         return estimate(info, call.parameters, most, self._measure, self._count_watches)
 
     def _measure(self, group: str, resource: str) -> Stored | None:

@@ -51,12 +51,6 @@ class PriorityLevel:
         self.demand = Demand(now)
         self.queues = QueueSet(config.queue, self.current, now, self.demand.note)
 
-    def configure(self, config: LevelConfig, limits: Limits, now: float) -> None:
-        grown = limits.nominal / self.limits.nominal if self.limits.nominal else 1.0
-        self.current = min(limits.maximum, max(limits.minimum, round(self.current * grown)))
-        self.config, self.limits = config, limits
-        self.queues.configure(config.queue, self.current, now)
-
 
 def read_level(obj: Object) -> LevelConfig:
     """A PriorityLevelConfiguration of flowcontrol.apiserver.k8s.io/v1."""
@@ -104,28 +98,30 @@ def _rounded(seats: float) -> int:
 
 
 def adjust(levels: Mapping[str, PriorityLevel], now: float) -> None:
-    """Redivide the seats by what each level wanted in the last period."""
+    """Redivide the seats by what each level wanted in the last period; what the levels are set to takes effect."""
     for level in levels.values():
         level.demand.close_period(now)
-    remaining = sum(level.limits.nominal for level in levels.values())
+    total = remaining = sum(level.limits.nominal for level in levels.values())
     for level in levels.values():
         if level.config.exempt:
             level.current = max(level.limits.minimum, level.demand.high)
             remaining -= level.current
     limited = [level for level in levels.values() if not level.config.exempt]
-    for level, seats in zip(limited, _divide(limited, remaining), strict=True):
+    for level, seats in zip(limited, _divide(limited, total, remaining), strict=True):
         level.current = seats
     for level in levels.values():
         level.queues.configure(level.config.queue, level.current, now)
 
 
-def _divide(levels: list[PriorityLevel], total: int) -> list[int]:
+def _divide(levels: list[PriorityLevel], total: int, remaining: int) -> list[int]:
+    """The seats of the levels that have a limit. What exempt ones use leaves ``remaining`` of ``total``, which counts
+    if that is not enough, as upstream has it."""
     floors = [max(row.limits.minimum, min(row.limits.nominal, row.demand.high)) for row in levels]
     minimum, wanted = sum(row.limits.minimum for row in levels), sum(floors)
-    if total <= minimum:
+    if remaining <= minimum:
         return [level.limits.minimum for level in levels]
-    if total <= wanted:
-        part = (total - minimum) / (wanted - minimum)
+    if remaining <= wanted:
+        part = (remaining - minimum) / (wanted - minimum)
         return [
             level.limits.minimum + _rounded((floor - level.limits.minimum) * part)
             for level, floor in zip(levels, floors, strict=True)

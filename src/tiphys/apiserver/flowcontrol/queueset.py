@@ -160,6 +160,8 @@ class QueueSet:
         self.executing.discard(ticket)
         if ticket.work.lingers > 0:
             ticket.become(_LINGERING)
+            self._dispatch(now)  # one that is wider than the level waits for nobody to run, not for free seats
+            self._changed(now)
             return ticket.work.lingers
         self._release(ticket, now)
         return 0.0
@@ -194,6 +196,8 @@ class QueueSet:
             queue.next_dispatch = self._virtual
             self._active += 1
         ticket.queue, ticket.arrival = queue, self._virtual
+        if not queue.waiting:
+            queue.next_dispatch = max(queue.next_dispatch, ticket.arrival)
         if not self.waiting and self.seats_in_use < self.seats and self._has_seats_for(ticket.seats):
             self._robin = queue.index
             self._seat(queue, ticket, now)
@@ -204,7 +208,6 @@ class QueueSet:
         self.waiting += 1
         self.seats_waiting += ticket.seats
         self._queued_seats += ticket.seats
-        self._bound(queue)
         self._dispatch(now)
         self._changed(now)
         return True

@@ -58,11 +58,12 @@ class RequestWork(NamedTuple):
 ONE = RequestWork()
 
 
-def largest(nominal_seats: int) -> int:
-    """The seats that one request of a level may take."""
-    if not nominal_seats:
+def largest(nominal_seats: int, hand: int) -> int:
+    """The seats that one request of a level may take. ``hand`` is the level's number of queues for each flow; 0: the
+    level has no queues, and such levels have no limit of their own."""
+    if not hand:
         return MAX_LIST_SEATS
-    return max(1, min(MAX_LIST_SEATS, math.ceil(nominal_seats * _SHARE_OF_LEVEL)))
+    return max(1, min(MAX_LIST_SEATS, math.ceil(nominal_seats * _SHARE_OF_LEVEL), nominal_seats // hand))
 
 
 def estimate(
