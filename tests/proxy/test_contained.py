@@ -11,6 +11,7 @@ import orjson
 
 from tests.proxy.objects import endpoint, service, slice_of
 from tiphys.client.rest import Client
+from tiphys.proxy.backend import LastSync
 from tiphys.proxy.config import ProxyConfig
 from tiphys.proxy.health.reports import Health
 from tiphys.proxy.kubeproxy import KubeProxy
@@ -45,6 +46,7 @@ class Backend:
     has_stale = full_sync_due = False
 
     def __init__(self) -> None:
+        self.last = LastSync()
         self.synced: set[str] = set()
 
     async def sync(self, changes: Mapping[ServiceKey, ServiceState]) -> None:

@@ -316,10 +316,33 @@ def test_services_that_come_and_go_leave_the_rules_as_a_full_sync_writes_them(ne
         node.sync()
     node.has(many[0], slice_of(name="s0"))
     by_steps = node.table()
+    rules = {
+        table: asyncio.run(net.run(("iptables-save", "-t", table))).count("\n-A KUBE-") for table in ("nat", "filter")
+    }
+    assert node.backend.last.rules == rules, "counted as they come and go"
+    assert not node.backend.last.full
+    assert 0 < sum(node.backend.last.written.values()) < sum(rules.values()) / 2
     node.clock.later += 3600
     assert node.backend.full_sync_due
     node.sync()
     assert node.table() == by_steps
+    assert (node.backend.last.full, node.backend.last.rules, node.backend.last.written) == (True, rules, rules)
+
+
+def test_what_cannot_be_tidied_up_is_said_and_all_is_written_again(net: Lab, nft_node: Node) -> None:
+    node, svc = nft_node, service()
+    assert node.backend.last.full
+    node.has(svc, slice_of(*BOTH))
+    node.tracker.service_deleted(svc)
+    node.sync()
+    assert not node.backend.last.full
+    gone = next(iter(node.backend._stale))
+    asyncio.run(net.run(("nft", "delete", "chain", "ip", "tiphys", gone)))
+    node.clock.later += 1
+    node.sync()
+    assert not node.backend.last.tidied
+    node.sync()
+    assert (node.backend.last.full, node.backend.last.tidied) == (True, True)
 
 
 def test_a_rule_that_somebody_took_away_brings_all_again(net: Lab, iptables_node: Node) -> None:

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tiphys.proxy.state import Family, Place, ServiceKey, ServiceState
+
+
+@dataclass(slots=True)
+class LastSync:
+    """What the last call of ``sync`` did, or was about to do when it failed."""
+
+    full: bool = False
+    """Whether everything was written, and not only what had changed."""
+    rules: dict[str, int] = field(default_factory=dict)
+    """How many rules each of the tables of iptables has, by name."""
+    written: dict[str, int] = field(default_factory=dict)
+    """How many of them were written."""
+    tidied: bool = True
+    """Whether what nothing leads to any more could be removed."""
 
 
 class ProxyBackend(Protocol):
     """Carries packets of one IP family."""
 
     family: Family
+    last: LastSync
 
     @property
     def full_sync_due(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tiphys.proxy.backend import LastSync
 from tiphys.proxy.endpoints import usable
 from tiphys.proxy.state import Family, Place, ServiceKey, ServiceState
 from tiphys.runtime.clock import Clock
@@ -16,12 +17,11 @@ _LABEL = {"ip": "IPv4", "ip6": "IPv6"}
 _PROGRAMMED = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 _DOUBLED = tuple(0.001 * 2**i for i in range(15))
 _FAILURES = {
-    "nftables": ("kubeproxy_sync_proxy_rules_nftables_sync_failures", "Cumulative proxy nftables sync failures"),
-    "iptables": (
-        "kubeproxy_sync_proxy_rules_iptables_restore_failures",
-        "Cumulative proxy iptables restore failures",
-    ),
+    "nftables": ("nftables_sync_failures", "Cumulative proxy nftables sync failures"),
+    "iptables": ("iptables_restore_failures", "Cumulative proxy iptables restore failures"),
 }
+_CHANGES = {"Service": "Service", "EndpointSlice": "Endpoint"}
+"""What changes, and upstream's word for it."""
 POLICIES = ("internal", "external")
 
 
@@ -33,27 +33,60 @@ class Figures:
         self._started = clock.now()
         self._without: dict[tuple[Family, str], dict[ServiceKey, int]] = {}
         """How many ports of a service each policy leaves without an endpoint here, if there are any."""
+        self._pending: dict[str, dict[Family, int]] = {kind: {} for kind in _CHANGES}
 
-    def changed(self, kind: str) -> None:
+    def changed(self, kind: str, family: Family) -> None:
         """A Service or an ``EndpointSlice`` has changed in a way that matters here."""
-        what, name = ("Service", "service") if kind == "Service" else ("Endpoint", "endpoint")
-        total = f"kubeproxy_sync_proxy_rules_{name}_changes"
-        self._registry.counter(total, f"Cumulative proxy rules {what} changes").inc()
+        name = f"kubeproxy_sync_proxy_rules_{_CHANGES[kind].lower()}_changes"
+        self._registry.counter(name, f"Cumulative proxy rules {_CHANGES[kind]} changes").inc()
+        pending = self._pending[kind]
+        pending[family] = pending.get(family, 0) + 1
+        self._show_pending(kind)
+
+    def taken(self, family: Family) -> None:
+        """What has changed so far is on its way into the kernel."""
+        for kind, pending in self._pending.items():
+            pending[family] = 0
+            self._show_pending(kind)
+
+    def _show_pending(self, kind: str) -> None:
+        name = f"kubeproxy_sync_proxy_rules_{_CHANGES[kind].lower()}_changes_pending"
+        gauge = self._registry.gauge(name, f"Pending proxy rules {_CHANGES[kind]} changes")
+        gauge.set(sum(self._pending[kind].values()))
 
     def queued(self, family: Family) -> None:
         name = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds"
         stamp = self._registry.gauge(name, "The last time a sync of proxy rules was queued", ("ip_family",))
         stamp.set(self._clock.now(), _LABEL[family])
 
-    def synced(self, family: Family, seconds: float) -> None:
-        name, help_ = "kubeproxy_sync_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds"
-        self._registry.histogram(name, help_, ("ip_family",), _DOUBLED).observe(seconds, _LABEL[family])
+    def synced(self, family: Family, mode: str, seconds: float, last: LastSync) -> None:
+        """The rules are in step with what was taken; ``last`` is what the backend did."""
+        self._took("kubeproxy_sync_proxy_rules_duration_seconds", "", family, seconds)
+        if mode in _FAILURES:
+            size = "full" if last.full else "partial"
+            self._took(f"kubeproxy_sync_{size}_proxy_rules_duration_seconds", f" for {size} resyncs", family, seconds)
         stamp = self._registry.gauge(
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
             "The last time proxy rules were successfully synced",
             ("ip_family",),
         )
         stamp.set(self._clock.now(), _LABEL[family])
+        for name, help_, counts in (
+            ("total", "Total number of iptables rules owned by kube-proxy", last.rules),
+            ("last", "Number of iptables rules written by kube-proxy in last sync", last.written),
+        ):
+            for table in last.rules:
+                gauge = self._registry.gauge(
+                    f"kubeproxy_sync_proxy_rules_iptables_{name}", help_, ("table", "ip_family")
+                )
+                gauge.set(counts.get(table, 0), table, _LABEL[family])
+        if not last.tidied:
+            name, help_ = "nftables_cleanup_failures", "Cumulative proxy nftables cleanup failures"
+            self._count_failure(name, help_, family)
+
+    def _took(self, name: str, of_what: str, family: Family, seconds: float) -> None:
+        help_ = f"SyncProxyRules latency in seconds{of_what}"
+        self._registry.histogram(name, help_, ("ip_family",), _DOUBLED).observe(seconds, _LABEL[family])
 
     def programmed(self, family: Family, triggers: Iterable[float]) -> None:
         """The network shows what happened at these times, if it was after the proxy's own start."""
@@ -83,10 +116,15 @@ class Figures:
                     counted.pop(key, None)
             gauge.set(sum(counted.values()), policy, _LABEL[family])
 
-    def failed(self, family: Family, mode: str) -> None:
+    def failed(self, family: Family, mode: str, last: LastSync) -> None:
         if mode in _FAILURES:
-            name, help_ = _FAILURES[mode]
-            self._registry.counter(name, help_, ("ip_family",)).inc(_LABEL[family])
+            self._count_failure(*_FAILURES[mode], family)
+        if mode == "iptables" and not last.full:
+            name, help_ = "iptables_partial_restore_failures", "Cumulative proxy iptables partial restore failures"
+            self._count_failure(name, help_, family)
+
+    def _count_failure(self, name: str, help_: str, family: Family) -> None:
+        self._registry.counter(f"kubeproxy_sync_proxy_rules_{name}", help_, ("ip_family",)).inc(_LABEL[family])
 
     def forgotten(self, family: Family, flows: int, seconds: float) -> None:
         """So many stale flows were deleted, and a look at all of them took so long."""

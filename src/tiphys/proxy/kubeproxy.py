@@ -163,7 +163,7 @@ class KubeProxy:
             for family, tracker in self._trackers.items():
                 if take(tracker, obj):
                     self.health.queued(family)
-                    self._figures.changed(kind)
+                    self._figures.changed(kind, family)
                     self._figures.queued(family)
                     self._wake.set()
 
@@ -318,6 +318,7 @@ class KubeProxy:
         tracker, triggers = self._trackers[family], self._triggers[family]
         triggers += tracker.take_triggers()
         undone |= tracker.take_changes()
+        self._figures.taken(family)
         if not (undone or backend.has_stale or (backend.full_sync_due and any(tracker.services()))):
             self.health.updated(family)
             return True
@@ -326,17 +327,17 @@ class KubeProxy:
             await backend.sync(undone)
         except CommandError as error:
             log.error("cannot bring the %s rules up to date; trying again: %s", family, error)
-            self._figures.failed(family, self._mode)
+            self._figures.failed(family, self._mode, backend.last)
             return False
         except Exception:
             log.exception("cannot bring the %s rules up to date; trying service by service", family)
-            self._figures.failed(family, self._mode)
+            self._figures.failed(family, self._mode, backend.last)
             await self._sync_each(family)
             return False
         done, self._undone[family] = undone, {}
         self.health.updated(family)
         log.debug("synced %d services of %s in %.0f ms", len(done), family, 1e3 * (self._clock.monotonic() - started))
-        self._figures.synced(family, self._clock.monotonic() - started)
+        self._figures.synced(family, self._mode, self._clock.monotonic() - started, backend.last)
         self._figures.served(family, done, self._place)
         self._triggers[family] = []
         self._figures.programmed(family, triggers)

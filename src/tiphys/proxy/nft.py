@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tiphys.proxy import base
+from tiphys.proxy.backend import LastSync
 from tiphys.proxy.rules import Options, service_rules
 from tiphys.proxy.ruleset import Ruleset, is_service_chain
 from tiphys.proxy.state import Family, Place, ServiceKey, ServiceState
@@ -33,6 +34,7 @@ class NftBackend:
 
     def __init__(self, options: Options, clock: Clock, run: Run = hosttools.run) -> None:
         self.family: Family = options.family
+        self.last = LastSync()
         self._clock = clock
         self._run = run
         self._ruleset = Ruleset(options)
@@ -64,6 +66,7 @@ class NftBackend:
         """Bring the kernel to the changed services' new state. Raises ``CommandError``; then the next is a full one."""
         rules = {key: service_rules(state, self._ruleset.options) for key, state in changes.items()}
         full = self.full_sync_due
+        self.last = LastSync(full)
         now = self._clock.monotonic()
         stale = self._ruleset.let_go_by(rules)
         commands = self._ruleset.update(rules)
@@ -99,7 +102,7 @@ class NftBackend:
         try:
             await self._apply([f"delete chain {self.family} {base.TABLE} {chain}" for chain in old])
         except CommandError as error:
-            self._full_needed = True
+            self._full_needed, self.last.tidied = True, False
             log.warning("cannot delete unused chains: %s", error)
             return
         for chain in old:

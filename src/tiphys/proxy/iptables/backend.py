@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from tiphys.proxy.backend import LastSync
 from tiphys.proxy.iptables import base, names
 from tiphys.proxy.iptables.rules import service_rules
 from tiphys.proxy.iptables.ruleset import Ruleset
@@ -35,6 +36,7 @@ class IptablesBackend:
 
     def __init__(self, options: Options, clock: Clock, run: Run = hosttools.run) -> None:
         self.family: Family = options.family
+        self.last = LastSync()
         self._clock = clock
         self._run = run
         self._ruleset = Ruleset(options)
@@ -64,6 +66,7 @@ class IptablesBackend:
         now = self._clock.monotonic()
         full = self._full_needed or now - self._full_at >= FULL_SYNC_PERIOD or not await self._still_there(now)
         change = self._ruleset.take(rules)
+        self.last = LastSync(full, self._ruleset.counts())
         self._full_needed = True  # until it has worked
         if full:
             await self._write_all()
@@ -82,6 +85,7 @@ class IptablesBackend:
         return False
 
     async def _restore(self, text: str) -> None:
+        self.last.written = added_rules(text)
         await self._run((f"{TOOLS[self.family]}-restore", *_WAIT, "--noflush"), text)
 
     async def _write_all(self) -> None:
@@ -109,6 +113,14 @@ async def cleanup(family: Family, run: Run = hosttools.run) -> bool:
             removed = True
             await run((f"{TOOLS[family]}-restore", *_WAIT, "--noflush"), text)
     return removed
+
+
+def added_rules(text: str) -> dict[str, int]:
+    """How many rules an input of ``iptables-restore`` adds to each table's chains of ours."""
+    counts = dict.fromkeys(names.FIXED, 0)
+    for transaction in text.split("COMMIT\n")[:-1]:
+        counts[transaction[1 : transaction.index("\n")]] += transaction.count("\n-A ")
+    return counts
 
 
 def missing_jumps(present: Mapping[str, list[str]]) -> str:

@@ -64,6 +64,19 @@ class Ruleset:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._services: dict[ServiceKey, ServiceRules] = {}
+        self._counts: Counter[str] = Counter()
+        """The services' rules in each table."""
+
+    def counts(self) -> dict[str, int]:
+        """How many rules there are in each table's chains of ours."""
+        return {
+            table: self._counts[table]
+            + sum(
+                len(base.before((table, name), self.options)) + len(base.after((table, name), self.options))
+                for name in listed
+            )
+            for table, listed in names.FIXED.items()
+        }
 
     def take(self, changes: Mapping[ServiceKey, ServiceRules]) -> ChangedRules:
         """Take the changed services' new rules, ``NOTHING`` for gone ones."""
@@ -71,6 +84,8 @@ class Ruleset:
         for key, new in changes.items():
             old = self._services.get(key, NOTHING)
             change.chains |= {name: lines for name, lines in new.chains.items() if old.chains.get(name) != lines}
+            self._counts.update(_counted(new))
+            self._counts.subtract(_counted(old))
             change.stale |= old.chains.keys() - new.chains.keys()
             for chain in old.shared.keys() | new.shared.keys():
                 change.shared.setdefault(chain, SharedDifference()).take(
@@ -127,6 +142,13 @@ class Ruleset:
     def _shared_rules(self, chain: Chain) -> list[str]:
         own = [rule for service in self._services.values() for rule in service.shared.get(chain, ())]
         return [*base.before(chain, self.options), *own, *base.after(chain, self.options)]
+
+
+def _counted(service: ServiceRules) -> Counter[str]:
+    counts = Counter({"nat": sum(map(len, service.chains.values()))})
+    for (table, _), rules in service.shared.items():
+        counts[table] += len(rules)
+    return counts
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.proxy import nodeports
+from tiphys.proxy.backend import LastSync
 from tiphys.proxy.endpoints import Endpoints, usable
 from tiphys.proxy.nodeports import Hosts
 from tiphys.proxy.state import Backends, Family, Place, ServiceKey, ServicePort, ServiceState
@@ -83,6 +84,7 @@ class UserspaceBackend:
         """``refused`` is called once for each port of a Service that cannot be carried, with the reason. Node ports are
         open on the addresses of ``node_port_hosts``, without it on all."""
         self.family = family
+        self.last = LastSync()
         self._refused = refused
         self._refused_ports: dict[ServiceKey, set[int]] = {}
         self._place = place
