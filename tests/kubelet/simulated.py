@@ -27,6 +27,7 @@ from tiphys.kubelet.runtime.service import (
     ExecResult,
     FilesystemUse,
     Image,
+    ImageFilesystems,
     MountStatus,
     Resources,
     RuntimeEvent,
@@ -374,8 +375,8 @@ class SimulatedRuntime:
         for name in [name for name, found in self._images.items() if image in (name, found.id)]:
             del self._images[name]
 
-    async def image_filesystems(self) -> list[FilesystemUse]:
-        return [FilesystemUse("/", 0, 0)]
+    async def image_filesystems(self) -> ImageFilesystems:
+        return ImageFilesystems((FilesystemUse("/", 0, 0),))
 
 
 def _echo(container: str, command: Sequence[str]) -> ExecResult:

@@ -141,7 +141,7 @@ def snapshot() -> Snapshot:
     )
     machine = measures.read_node(100.0)
     system = tuple(SystemContainer(name, 1.0, measures.Use(1, 2, 3, 4, 5, 6), 7) for name in ("kubelet", "pods"))
-    return Snapshot(100.0, "node-1", machine, 9, disk, disk, 600, 30, system, (own, host))
+    return Snapshot(100.0, "node-1", machine, 9, disk, disk, 600, 30, disk, system, (own, host))
 
 
 def test_the_summary_is_whole() -> None:

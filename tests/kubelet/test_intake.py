@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,11 @@ from tests.kubelet.world import (
     pod,
 )
 from tiphys.api.object import Object
-from tiphys.kubelet.node import gc
-from tiphys.kubelet.node.gc import ImageGC, ImageGCFailure
 from tiphys.kubelet.node.machine import swaps_memory_volumes
 from tiphys.kubelet.pod.admission import admit
 from tiphys.kubelet.pod.intake import counts
 from tiphys.kubelet.pod.preemption import NoRoom, pods_to_preempt
 from tiphys.kubelet.pod.workers import WorkerPhase
-from tiphys.kubelet.runtime.service import RuntimeFailure
 from tiphys.kubelet.volumes.images import shown_images
 
 CRITICAL = {"priority": 2_000_001_000, "priorityClassName": "system-node-critical"}
@@ -227,41 +223,6 @@ def test_a_pod_that_outlives_its_grace_is_told_of(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-Usage = namedtuple("Usage", "total used free")
-
-
-def test_a_disk_that_stays_full_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[str, str, str]] = []
-
-    async def scene(world: World) -> None:
-        collector = ImageGC(
-            images=world.runtime,
-            runtime=world.runtime,
-            clock=world.clock,
-            high=85,
-            low=80,
-            minimum_age=0.0,
-            event=lambda *event: told.append(event),
-        )
-        monkeypatch.setattr(gc.shutil, "disk_usage", lambda _: Usage(10 << 30, 9 << 30, 1 << 30))
-        with pytest.raises(ImageGCFailure):
-            await collector.collect()
-        assert told.pop()[:2] == ("Warning", "FreeDiskSpaceFailed")
-        monkeypatch.setattr(gc.shutil, "disk_usage", lambda _: Usage(0, 0, 0))
-        with pytest.raises(ImageGCFailure):
-            await collector.collect()
-        assert told.pop() == ("Warning", "InvalidDiskCapacity", "invalid capacity 0 on image filesystem")
-
-        async def broken() -> list[object]:
-            raise RuntimeFailure("gone")
-
-        world.runtime.list_images = broken  # type: ignore[method-assign, assignment]
-        await world.clock.sleep(1000)
-        assert [reason for reason, _ in world.api.events()].count("ImageGCFailed") >= 1
-
-    play(tmp_path, scene)
-
-
 @pytest.mark.parametrize(
     ("swaps", "release", "answer"),
     [("head\n", "5.10.0", False), ("head\n/dev/sda\n", "5.10.0-1-amd64", True), ("head\n/dev/sda\n", "6.4.0", False)],
@@ -415,26 +376,5 @@ def test_an_image_that_a_volume_shows_is_in_use(tmp_path: Path) -> None:
         await world.clock.sleep(5)
         assert shown_images(world.kubelet.all_pods()) == {"docker.io/library/tool:latest"}
         assert "need containerd, whose socket is not known" in str(world.api.events())
-
-    play(tmp_path, scene)
-
-
-def test_images_that_are_shown_stay(tmp_path: Path) -> None:
-    async def scene(world: World) -> None:
-        await world.runtime.pull_image("docker.io/library/tool:latest", {}, {})
-        images = await world.runtime.list_images()
-        gc_ = ImageGC(
-            images=world.runtime,
-            runtime=world.runtime,
-            clock=world.clock,
-            high=80,
-            low=70,
-            minimum_age=0,
-            event=lambda *_: None,
-            shown=lambda: {images[-1].tags[0]},
-        )
-        await world.clock.sleep(100)
-        await gc_._note_use()
-        assert set(gc_._last_used) == {images[-1].id}
 
     play(tmp_path, scene)

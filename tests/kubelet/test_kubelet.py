@@ -644,7 +644,7 @@ def test_a_soft_threshold_ends_a_pod_in_time_and_gives_it_time(tmp_path: Path, m
         assert not ended
         await world.until(lambda: world.phase("greedy") == "Failed", 60)
         assert ended == [15]
-        assert "Threshold quantity: 200Mi, available: 153600Ki. " in world.status("greedy")["message"]
+        assert "Threshold quantity: 200Mi, available: 150Mi. " in world.status("greedy")["message"]
 
     def adjust(config: KubeletConfig) -> None:
         config.eviction_soft, config.eviction_soft_grace = {"memory.available": "200Mi"}, {"memory.available": 60.0}
@@ -665,7 +665,7 @@ def test_a_node_short_of_memory_ends_a_pod_and_says_so(tmp_path: Path) -> None:
         await world.until(lambda: world.phase("greedy") == "Failed", 30)
         status = world.status("greedy")
         assert status["reason"] == "Evicted"
-        text = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 51200Ki. "
+        text = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. "
         assert status["message"] == text
         assert ("EvictionThresholdMet", "Attempting to reclaim memory") in world.api.events()
         assert world.condition("greedy", "DisruptionTarget") == "True"

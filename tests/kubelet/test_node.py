@@ -30,11 +30,9 @@ from tiphys.kubelet.container.images import (
 from tiphys.kubelet.container.log_rotation import to_remove
 from tiphys.kubelet.container.logs import LogOptions, parse_line, read_last_lines, read_log
 from tiphys.kubelet.node.agent import _patch
-from tiphys.kubelet.node.eviction import rank, urgency
-from tiphys.kubelet.node.gc import dead_containers, dead_sandboxes, unused_images
-from tiphys.kubelet.node.thresholds import Signal, ThresholdWatch, read_thresholds
+from tiphys.kubelet.node.gc import dead_containers, dead_sandboxes
 from tiphys.kubelet.pod.admission import admit
-from tiphys.kubelet.runtime.service import Container, ContainerState, Image, Sandbox
+from tiphys.kubelet.runtime.service import Container, ContainerState, Sandbox
 from tiphys.kubelet.server.auth import subresources
 from tiphys.kubelet.server.container_logs import LogRequestError, choose_run, options_of
 from tiphys.kubelet.sources.static import ManifestError, StaticPods, is_mirror_of, mirror_of, read_manifest
@@ -197,14 +195,6 @@ def test_what_is_garbage() -> None:
     ]
     assert dead_sandboxes(sandboxes, containers, "".__eq__) == ["old"]
     assert dead_sandboxes(sandboxes, containers, "c".__eq__) == ["old", "s-c"]
-    images = [
-        Image("new", (), (), 1),
-        Image("used", (), (), 1),
-        Image("old", (), (), 1),
-        Image("kept", (), (), 1, pinned=True),
-    ]
-    found = unused_images(images, {"new": 95, "used": 1, "old": 1, "kept": 1}, {"used": 100}, 100, 50)
-    assert [image.id for image in found] == ["old"]
     assert to_remove(["0.log.2", "0.log.1.gz", "0.log.3"], 2) == ["0.log.1.gz"]
 
 
@@ -386,46 +376,6 @@ def test_the_user_of_a_certificate() -> None:
     made = made.serial_number(1).not_valid_before(start).not_valid_after(start + datetime.timedelta(days=1))
     user = user_of_certificate(made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
     assert (user.name, user.groups) == ("kube-apiserver", ("system:masters", "system:authenticated"))
-
-
-def test_thresholds_count_by_their_grace_and_until_enough_is_free_again() -> None:
-    thresholds = read_thresholds(
-        {"memory.available": "100Mi", "nodefs.available": "10%", "pid.available": "0%"},
-        {"memory.available": "500Mi"},
-        {"memory.available": 30.0},
-        {"memory.available": "50Mi"},
-    )
-    hard, soft = "100Mi", "500Mi"
-    watch = ThresholdWatch(thresholds, urgency)
-
-    def look(memory: int, now: float, disk: int = 20) -> list[list[str]]:
-        signals = {"memory.available": Signal(memory << 20, 1 << 30), "nodefs.available": Signal(disk, 100)}
-        return [[threshold.text for threshold in found] for found in watch.look(signals, now)]
-
-    assert look(600, 0) == [[], []]
-    assert look(400, 10) == [[soft], []]
-    assert look(400, 39) == [[soft], []]
-    assert look(600, 40) == [[], []]  # begins again
-    assert look(400, 50) == [[soft], []]
-    assert look(90, 80, disk=9) == [[hard, soft, "10%"], [hard, soft, "10%"]]
-    assert look(149, 90) == [[hard, soft], [hard, soft]]  # 50Mi beyond the threshold are to be free again
-    assert look(151, 100) == [[soft], [soft]]
-    assert look(549, 110) == [[soft], [soft]]
-    assert look(550, 120) == [[], []]
-    with pytest.raises(ValueError, match="grace period must be specified for the soft eviction threshold"):
-        read_thresholds({}, {"pid.available": "10%"}, {}, {})
-
-
-def test_who_is_evicted_first() -> None:
-
-    def asking(name: str, memory: str, priority: int = 0) -> dict[str, Any]:
-        return pod(name, container("main", resources={"requests": {"memory": memory}}), priority=priority)
-
-    candidates = [asking("within", "100"), asking("over", "10"), asking("far", "10"), asking("dear", "10", 5)]
-    critical = asking("critical", "0", 2_000_000_000)
-    usage = {"uid-within": 50, "uid-over": 20, "uid-far": 90, "uid-dear": 99, "uid-critical": 999}
-    found = [p["metadata"]["name"] for p in rank([*candidates, critical], usage, "memory")]
-    assert found == ["far", "over", "dear", "within"]
 
 
 def test_two_addresses_of_one_type_survive_the_patch() -> None:

@@ -154,7 +154,7 @@ def test_a_pod_that_stores_too_much_is_evicted(tmp_path: Path) -> None:
             tags = {labels.POD_UID: "uid-layer", labels.CONTAINER_NAME: "main"}
             return [ContainerStats("id", "main", 1.0, 0, 0, 0, 0, 0, 0, 0, 6 * MIB, 1, tags)]
 
-        world.kubelet._eviction._stats = stats
+        world.runtime.list_container_stats = stats  # type: ignore[method-assign]
         for name in ("disk", "modest"):
             folder = tmp_path / "kubelet/pods" / f"uid-{name}" / "volumes/kubernetes.io~empty-dir/s"
             (folder / "x").write_bytes(bytes(6 * MIB))

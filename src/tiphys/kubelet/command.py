@@ -57,7 +57,13 @@ LIMITS = RequestRate(50, 100)
 HEALTHZ_PORT = 10248
 MAX_OPEN_FILES = 1_000_000
 OOM_SCORE = -999
-EVICTION_HARD = {"memory.available": "100Mi", "nodefs.available": "10%"}
+EVICTION_HARD = {
+    "memory.available": "100Mi",
+    "nodefs.available": "10%",
+    "nodefs.inodesFree": "5%",
+    "imagefs.available": "15%",
+    "imagefs.inodesFree": "5%",
+}
 
 
 def parse_thresholds(text: str) -> dict[str, str]:
@@ -292,6 +298,8 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
     endpoint = ""
     if given.config:
         endpoint = apply_file(config, read_file(Path(given.config)), given.config)
+        if config.merges_eviction:
+            config.eviction_hard = EVICTION_HARD | config.eviction_hard
     for name, setter in _FLAGS.items():
         if (value := getattr(given, name)) is not None:
             try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.kubelet.cgroups import enforcement
+from tiphys.kubelet.node.imagegc import ImagePolicy
 from tiphys.kubelet.node.resolver import read_resolver
 from tiphys.kubelet.node.thresholds import Threshold, read_thresholds
 from tiphys.kubelet.quantities import exact
@@ -95,6 +96,8 @@ class KubeletConfig:
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     serialize_image_pulls: bool = True
     parallel_image_pulls: int = 1
+    merges_eviction: bool = False
+    """Whether the command's default thresholds hold for the signals that are not named."""
     eviction_hard: dict[str, str] = field(default_factory=lambda: {"memory.available": "100Mi"})
     """Thresholds that end pods. The command's default watches the disk too, as upstream's; a cluster on a developer's
     machine does not, as a disk that is nearly full is nothing unusual there."""
@@ -112,6 +115,8 @@ class KubeletConfig:
     image_gc_high_percent: int = 85
     image_gc_low_percent: int = 80
     image_minimum_age: float = 120.0
+    image_maximum_age: float = 0.0
+    """Seconds after which an image that nobody uses is removed in any case; 0 for never."""
     shutdown_period: float = 0.0
     """Seconds that pods have to end when the machine is shut down; 0 for both and no priorities: it is not waited."""
     shutdown_period_critical: float = 0.0
@@ -153,6 +158,9 @@ class KubeletConfig:
     """``Webhook`` asks the API server, ``AlwaysAllow`` lets every known caller do everything."""
     fail_swap_on: bool = False
     """Whether a machine that swaps is refused. The command's default is upstream's."""
+    swap_behavior: str = ""
+    """``NoSwap``, which is what none stands for, or ``LimitedSwap``: containers that may use more memory than they
+    request have their share of the node's swap."""
     fail_cgroup_v1: bool = False
     """Whether a machine with version 1 of control groups is refused."""
     max_open_files: int = 0
@@ -191,6 +199,7 @@ class KubeletConfig:
         """What does not go together."""
         per_qos, cpus = self.cgroups_per_qos, self.reserved_cpus
         wrong = enforcement.problems(self.enforcements, self._cgroups(), per_qos=per_qos, reserved_cpus=cpus)
+        wrong += self.image_policy.problems
         try:
             self.thresholds()
         except ValueError as error:
@@ -202,7 +211,14 @@ class KubeletConfig:
 
     def thresholds(self) -> tuple[Threshold, ...]:
         """Those that end pods. Raises ``ValueError`` if they do not go together."""
-        return read_thresholds(self.eviction_hard, self.eviction_soft, self.eviction_soft_grace, self.eviction_reclaim)
+        soft = (self.eviction_soft, self.eviction_soft_grace, self.eviction_reclaim)
+        return read_thresholds(self.eviction_hard, *soft, pods_enforced=enforcement.PODS in self.enforcements)
+
+    @property
+    def image_policy(self) -> ImagePolicy:
+        """When images are removed."""
+        ages = (self.image_minimum_age, self.image_maximum_age)
+        return ImagePolicy(self.image_gc_high_percent, self.image_gc_low_percent, *ages)
 
     @property
     def reserved(self) -> dict[str, str]:

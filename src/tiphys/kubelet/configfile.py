@@ -11,7 +11,8 @@ from typing import Any
 
 from tiphys.kubelet.config import LEASE_SECONDS, KubeletConfig
 from tiphys.kubelet.configz import FIXED
-from tiphys.kubelet.node.eviction import SIGNALS
+from tiphys.kubelet.container.swap import BEHAVIORS, LIMITED_SWAP, NO_SWAP
+from tiphys.kubelet.node.signals import RESOURCES
 from tiphys.kubelet.quantities import value
 from tiphys.kubelet.shutdown.groups import problems, read_periods
 from tiphys.kubelet.topology.cpusets import parse
@@ -42,15 +43,26 @@ def path_of(text: Any) -> Path | None:
     return Path(text) if text else None
 
 
+def swap_behavior(given: dict[str, Any]) -> str:
+    """Raises ``ValueError`` for one that is unknown."""
+    if unknown := set(given) - {"swapBehavior"}:
+        raise ValueError(f"unknown field {min(unknown)}")
+    behavior = given.get("swapBehavior") or ""
+    if behavior not in BEHAVIORS:
+        one_of_them = f'must be one of: "", "{LIMITED_SWAP}" or "{NO_SWAP}"'
+        raise ValueError(f'invalid configuration: memorySwap.swapBehavior "{behavior}" {one_of_them}')
+    return str(behavior)
+
+
 def set_eviction(config: KubeletConfig, given: dict[str, str]) -> None:
-    config.eviction_hard = {name: text for name, text in by_signal(given).items() if text not in ("0", "0%")}
+    config.eviction_hard = by_signal(given)
 
 
 def by_signal(given: dict[str, Any]) -> dict[str, Any]:
-    """Raises ``ValueError`` for a signal that nobody measures."""
-    if unknown := [name for name in given if name not in SIGNALS]:
-        raise ValueError(f"signal {unknown[0]} is not supported by Tiphys; remove it")
-    return given
+    """Raises ``ValueError`` for what is no signal."""
+    if unknown := [name for name in given if name not in RESOURCES]:
+        raise ValueError(f"unsupported eviction signal {unknown[0]}")
+    return {name: str(text) for name, text in given.items()}
 
 
 def graces(given: dict[str, str]) -> dict[str, float]:
@@ -171,6 +183,9 @@ FIELDS: dict[str, Setter] = {
     "imageGCHighThresholdPercent": setting("image_gc_high_percent"),
     "imageGCLowThresholdPercent": setting("image_gc_low_percent"),
     "imageMinimumGCAge": setting("image_minimum_age", durations.seconds),
+    "imageMaximumGCAge": setting("image_maximum_age", durations.seconds),
+    "memorySwap": setting("swap_behavior", swap_behavior),
+    "mergeDefaultEvictionSettings": setting("merges_eviction"),
     "containerLogMaxSize": setting("container_log_max_size", value),
     "containerLogMaxFiles": setting("container_log_max_files"),
     "shutdownGracePeriod": setting("shutdown_period", durations.seconds),

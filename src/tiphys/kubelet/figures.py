@@ -93,6 +93,11 @@ class KubeletFigures:
         self._evictions = CounterVec(
             "kubelet_evictions", "Cumulative number of pod evictions by eviction signal", ("eviction_signal",)
         )
+        self._images = CounterVec(
+            "kubelet_image_garbage_collected",
+            "Total number of images garbage collected by the kubelet, whether through disk usage or image age.",
+            ("reason",),
+        )
         self._shutdown_began = self._shutdown_ended = 0.0
         self._listed_at: float | None = None
 
@@ -134,6 +139,10 @@ class KubeletFigures:
         """A pod was ended for the sake of ``memory.available`` and the like, or for its own limit."""
         self._evictions.inc(signal)
 
+    def image_removed(self, reason: str) -> None:
+        """An image went for the sake of ``space``, or of its ``age``."""
+        self._images.inc(reason)
+
     def shut_down(self, began: float | None, ended: float | None) -> None:
         """The last graceful shutdown, in seconds since 1970; None: not known, or not yet over."""
         self._shutdown_began, self._shutdown_ended = float(int(began or 0)), float(int(ended or 0))
@@ -147,6 +156,6 @@ class KubeletFigures:
             yield GaugeMetricFamily(name, f"When the last graceful shutdown {about}, in seconds since 1970.", seconds)
         for vector in (
             *(self._relist, self._relist_interval, self._steps, self._starts, self._cgroups),
-            self._evictions,
+            *(self._evictions, self._images),
         ):
             yield from vector.collect()

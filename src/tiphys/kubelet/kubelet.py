@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from tiphys.api.object import Object
@@ -28,7 +28,7 @@ from tiphys.kubelet.cgroups.files import CgroupFiles
 from tiphys.kubelet.cgroups.kills import MemoryKills, count_kills
 from tiphys.kubelet.cgroups.limits import total_limits
 from tiphys.kubelet.cgroups.manager import CgroupDriver, MissingCgroup, PodCgroups
-from tiphys.kubelet.cgroups.names import parse
+from tiphys.kubelet.cgroups.names import parse, place
 from tiphys.kubelet.cgroups.systemd import SystemdSlices
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.container.builder import ConfigBuilder
@@ -39,20 +39,25 @@ from tiphys.kubelet.container.killer import Killer
 from tiphys.kubelet.container.log_rotation import LogRotation
 from tiphys.kubelet.container.runtime_classes import RuntimeClasses
 from tiphys.kubelet.container.security import HostSecurity, apparmor_enabled
+from tiphys.kubelet.container.swap import SwapControl
 from tiphys.kubelet.devices.manager import DeviceManager
 from tiphys.kubelet.dra.drivers import Drivers
 from tiphys.kubelet.dra.health import HealthMonitor
 from tiphys.kubelet.dra.manager import SWEEP_PERIOD, ClaimManager
 from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.node.agent import NodeAgent, Periods
-from tiphys.kubelet.node.eviction import AT_ONCE, EvictionManager, read_signals
-from tiphys.kubelet.node.gc import ContainerGC, ImageGC
+from tiphys.kubelet.node.eviction import AT_ONCE, EvictionManager, EvictionPolicy, NodeDisks
+from tiphys.kubelet.node.gc import ContainerGC
 from tiphys.kubelet.node.health import RuntimeHealth
 from tiphys.kubelet.node.housekeeping import Housekeeping
+from tiphys.kubelet.node.imagegc import ImageGC
 from tiphys.kubelet.node.machine import MachineInfo, default_node_ip, most_processes, read_machine
+from tiphys.kubelet.node.measures import cgroup_processes
 from tiphys.kubelet.node.node_reporter import NodeReporter
+from tiphys.kubelet.node.observing import find_places, read_signals
 from tiphys.kubelet.node.oom import OomWatcher
 from tiphys.kubelet.node.resolver import MISSING_CLUSTER_DNS, ClusterDNS
+from tiphys.kubelet.node.signals import Reclaim
 from tiphys.kubelet.node.storage import StorageMeter
 from tiphys.kubelet.plugins.registration import PluginWatcher
 from tiphys.kubelet.pod import pods
@@ -144,6 +149,7 @@ class Kubelet:
         self._recorder: Recorder = recorder or self._own_recorder  # type: ignore[assignment]
         self.events = PodEvents(self._recorder)
         self.machine = machine or read_machine(config.root)
+        self._cgroup_files = CgroupFiles()
         self.settings = self._make_settings()
         self.health = RuntimeHealth(runtime, clock)
         self._affinities = Affinities()
@@ -192,7 +198,6 @@ class Kubelet:
         )
         self.pods = Informer(client, PODS, clock, field_selector=f"spec.nodeName={config.node_name}", rng=self._rng)
         self.services = Informer(client, SERVICES, clock, rng=self._rng)
-        self._cgroup_files = CgroupFiles()
         self._wire()
 
     def _assign(self, topology: CpuTopology | None, numa_nodes: numa.Numa | None) -> None:
@@ -236,6 +241,9 @@ class Kubelet:
             cgroup_root=config.cgroup_root,
             cgroups_per_qos=config.cgroups_per_qos,
             enforce_cpu_limits=config.cpu_cfs_quota,
+            swap=SwapControl(config.swap_behavior, self._cgroup_files.unified, self.machine.swap, self.machine.memory)
+            if self.machine.limits_swap
+            else None,
         )
 
     def _wire(self) -> None:
@@ -399,15 +407,13 @@ class Kubelet:
             runtime=self.runtime, clock=clock, runner=runner, changed=self._poke, figures=self.figures
         )
         container_gc = ContainerGC(self.runtime, config.log_root, config.container_log_links, config.dead_containers)
-        high, low = config.image_gc_high_percent, config.image_gc_low_percent
         report = self._reporter.event
         image_gc = ImageGC(
             images=self.image_service,
             runtime=self.runtime,
             clock=clock,
-            high=high,
-            low=low,
-            minimum_age=config.image_minimum_age,
+            policy=config.image_policy,
+            figures=self.figures,
             event=report,
             shown=lambda: shown_images(self.all_pods()),
         )
@@ -427,18 +433,24 @@ class Kubelet:
             claims_use=self.volumes.claims_use,
         )
         self._eviction = EvictionManager(
-            thresholds=config.thresholds(),
-            signals=lambda: read_signals(config.root),
-            stats=self.runtime.list_container_stats,
+            policy=EvictionPolicy(config.thresholds(), config.eviction_transition, config.eviction_longest_grace),
+            disks=NodeDisks(
+                find=lambda: find_places(config.root, self.image_service),
+                measure=lambda places: read_signals(places, self.settings.pods_cgroup),
+                reclaims={
+                    Reclaim.CONTAINERS: lambda: container_gc.collect(self._needs_no_containers),
+                    Reclaim.IMAGES: image_gc.remove_unused,
+                },
+            ),
+            runtime=self.runtime,
+            storage=self.storage,
+            processes=lambda pod: cgroup_processes(place(self.settings.cgroup_parent(pod))),
             active=self._active,
             evict=self._evict,
-            reclaim=image_gc.collect,
+            is_gone=lambda uid: self.workers.phase(uid) in (None, WorkerPhase.FINISHED),
             event=report,
             clock=clock,
             changed=self.health.changed.set,
-            storage=self.storage,
-            transition=config.eviction_transition,
-            longest_grace=config.eviction_longest_grace,
         )
         self._housekeeping = Housekeeping(
             runtime=self.runtime,
@@ -737,6 +749,10 @@ class Kubelet:
             {pods.uid_of(pod) for pod in self.pods.store.list()} | set(self._static.by_uid) | set(self.workers.known())
         )
 
+    def _needs_no_containers(self, uid: str) -> bool:
+        """Whether what has run of a pod can go when the disk is full: nothing has the pod, or it is done with."""
+        return uid not in self._all_known() or self.workers.phase(uid) is WorkerPhase.FINISHED
+
     def _holding(self) -> set[str]:
         """Uids of the pods that have devices or may get some. Until all pods are known, whoever has some keeps them."""
         undecided = set(self._intake.deciding())
@@ -774,9 +790,18 @@ class Kubelet:
     def _pressures(self) -> list[str]:
         return self._eviction.pressures
 
-    def _evict(self, pod: Pod, message: str, *, signal: str, disrupted: bool, grace: int = AT_ONCE) -> None:
+    def _evict(
+        self,
+        pod: Pod,
+        message: str,
+        *,
+        signal: str,
+        disrupted: bool,
+        grace: int = AT_ONCE,
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
         self.figures.evicted(signal)
-        self.events.pod(pod, "Warning", "Evicted", message)
+        self.events.pod(pod, "Warning", "Evicted", message, annotations)
         self.workers.kill(pod, grace, Ending("Evicted", message, message if disrupted else ""))
 
     def _active(self) -> list[Pod]:

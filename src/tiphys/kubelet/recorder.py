@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from tiphys.kubelet.pod import pods
@@ -14,7 +15,14 @@ class Recorder(Protocol):
     """What ``controlkit.events.EventRecorder`` offers and the kubelet uses."""
 
     def event(
-        self, obj: dict[str, Any], type: EventType, reason: str, message: str, *, field_path: str = ""
+        self,
+        obj: dict[str, Any],
+        type: EventType,
+        reason: str,
+        message: str,
+        *,
+        field_path: str = "",
+        annotations: dict[str, Any] | None = None,
     ) -> None: ...
 
 
@@ -24,8 +32,10 @@ class PodEvents:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def pod(self, pod: Pod, type: EventType, reason: str, message: str) -> None:
-        self._recorder.event(reference(pod), type, reason, message)
+    def pod(
+        self, pod: Pod, type: EventType, reason: str, message: str, annotations: Mapping[str, str] | None = None
+    ) -> None:
+        self._recorder.event(reference(pod), type, reason, message, annotations=dict(annotations or {}))
 
     def container(
         self, pod: Pod, name: str, type: EventType, reason: str, message: str, container_id: str = ""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tiphys.kubelet.cgroups.names import Name, of_all_pods, of_pod, of_uid, path_of, place, slice_of
 from tiphys.kubelet.container.security import HostSecurity
+from tiphys.kubelet.container.swap import SwapControl
 from tiphys.kubelet.node.resolver import ClusterDNS
 from tiphys.kubelet.pod.pods import Pod
 
@@ -31,6 +32,8 @@ class NodeSettings:
     """Parent of the cgroup ``kubepods``; empty for the top."""
     cgroups_per_qos: bool = True
     enforce_cpu_limits: bool = True
+    swap: SwapControl | None = None
+    """None: the node's cgroups cannot limit swap."""
 
     def pod_dir(self, pod_uid: str) -> Path:
         return self.root / "pods" / pod_uid

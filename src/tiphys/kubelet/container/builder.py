@@ -150,8 +150,11 @@ class ConfigBuilder:
 
     def resources(self, pod: Pod, container: ContainerSpec) -> dict[str, Any]:
         """``LinuxContainerResources`` of a container."""
+        settings = self._settings
         linux = linux_resources(
-            pod, container, self._settings.memory_capacity, enforce_quota=self._settings.enforce_cpu_limits
+            *(pod, container, settings.memory_capacity),
+            enforce_quota=settings.enforce_cpu_limits,
+            swap=settings.swap,
         )
         if self._cpus is not None:
             uid, name = pods.uid_of(pod), container["name"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiphys.kubelet.container.swap import SwapControl, swap_resources
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.pod.qos import oom_score_adjust
 from tiphys.kubelet.quantities import milli, value
@@ -30,7 +31,12 @@ def quota(milli_cpu: int, period: int = QUOTA_PERIOD) -> int:
 
 
 def linux_resources(
-    pod: Pod, container: ContainerSpec, memory_capacity: int, *, enforce_quota: bool = True
+    pod: Pod,
+    container: ContainerSpec,
+    memory_capacity: int,
+    *,
+    enforce_quota: bool = True,
+    swap: SwapControl | None = None,
 ) -> dict[str, Any]:
     """``LinuxContainerResources`` of a container."""
     resources = container.get("resources") or {}
@@ -43,6 +49,8 @@ def linux_resources(
     }
     if memory := value(limits.get("memory") or pod_limits.get("memory")):
         linux["memory_limit_in_bytes"] = memory
+    if swap is not None:
+        linux |= swap_resources(swap, pod, container, memory)
     if enforce_quota:
         linux["cpu_period"] = QUOTA_PERIOD
         linux["cpu_quota"] = quota(milli(cpu_limit))

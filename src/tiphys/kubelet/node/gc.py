@@ -1,6 +1,6 @@
-"""Removes what no pod needs any more: dead containers and sandboxes, log folders, images when the disk fills.
+"""Removes what no pod needs any more: dead containers and sandboxes, and folders of logs.
 
-Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/#containers-images
+Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/#container-image-garbage-collection
 """
 
 from __future__ import annotations
@@ -9,25 +9,19 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tiphys.kubelet import labels
 from tiphys.kubelet.container.logs import open_links
-from tiphys.kubelet.recorder import EventType
 from tiphys.kubelet.runtime.service import (
     Container,
     ContainerState,
-    Image,
-    ImageService,
-    RuntimeFailure,
     RuntimeNotFound,
     RuntimeService,
     Sandbox,
 )
-from tiphys.runtime.clock import Clock
 from tiphys.runtime.system.folders import Folder, remove_tree
 
 log = logging.getLogger(__name__)
@@ -133,113 +127,3 @@ def _remove_logs(folder: Path) -> None:
         remove_tree(folder)
     except OSError as error:
         log.warning("cannot remove the logs in %s: %s", folder, error.strerror)
-
-
-def _size(amount: int) -> str:
-    """Bytes as people read them: ``9.5Gi``."""
-    size, units = float(amount), ["", "Ki", "Mi", "Gi", "Ti"]
-    while size >= 1024 and len(units) > 1:
-        size /= 1024
-        units.pop(0)
-    return f"{size:.1f}".removesuffix(".0") + units[0]
-
-
-class ImageGCFailure(Exception):
-    """The disk stays fuller than it may be."""
-
-
-class ImageGC:
-    """Removes images that no container uses, the longest unused first, when the disk is fuller than it may be.
-
-    ``shown`` gives the names of those that volumes show.
-    """
-
-    def __init__(
-        self,
-        *,
-        images: ImageService,
-        runtime: RuntimeService,
-        clock: Clock,
-        high: int,
-        low: int,
-        minimum_age: float,
-        event: Callable[[EventType, str, str], None],
-        shown: Callable[[], set[str]] = set,
-    ) -> None:
-        self._event = event
-        self._shown = shown
-        self._images = images
-        self._runtime = runtime
-        self._clock = clock
-        self._high = high
-        self._low = low
-        self._minimum_age = minimum_age
-        self._first_seen: dict[str, float] = {}
-        self._last_used: dict[str, float] = {}
-
-    async def collect(self) -> list[str]:
-        """One round; gives what was removed. Raises ``RuntimeFailure``, and ``ImageGCFailure`` if it is not enough."""
-        images = await self._note_use()
-        filesystems = await self._images.image_filesystems()
-        if not filesystems or self._high >= 100:
-            return []
-        mountpoint = Path(filesystems[0].mountpoint)
-        place = next(path for path in (mountpoint, *mountpoint.parents) if path.exists())
-        usage = shutil.disk_usage(place)
-        if usage.total == 0:
-            message = "invalid capacity 0 on image filesystem"
-            self._event("Warning", "InvalidDiskCapacity", message)
-            raise ImageGCFailure(message)
-        used = 100 * (usage.total - usage.free) // usage.total
-        if used < self._high:
-            return []
-        excess = usage.total - usage.free - usage.total * self._low // 100
-        removed: list[str] = []
-        freed = 0
-        for image in unused_images(images, self._first_seen, self._last_used, self._clock.now(), self._minimum_age):
-            if freed >= excess:
-                break
-            try:
-                await self._images.remove_image(image.id)
-            except RuntimeFailure as error:
-                log.warning("cannot remove image %s: %s", image.id, error)
-                continue
-            removed.append(image.id)
-            freed += image.size
-        if freed < excess:
-            message = (
-                f"Insufficient free disk space on the node's image filesystem ({used}% of {_size(usage.total)} used). "
-                f"Failed to free sufficient space by deleting unused images (freed {freed} bytes). "
-                "Investigate disk usage, as it could be used by active images, logs, volumes, or other data."
-            )
-            self._event("Warning", "FreeDiskSpaceFailed", message)
-            raise ImageGCFailure(message)
-        return removed
-
-    async def _note_use(self) -> list[Image]:
-        now = self._clock.now()
-        images = await self._images.list_images()
-        in_use = {container.image_ref for container in await self._runtime.list_containers()} | self._shown()
-        for image in images:
-            self._first_seen.setdefault(image.id, now)
-            if image.id in in_use or in_use & {*image.tags, *image.digests}:
-                self._last_used[image.id] = now
-        known = {image.id for image in images}
-        for table in (self._first_seen, self._last_used):
-            for key in [key for key in table if key not in known]:
-                del table[key]
-        return images
-
-
-def unused_images(
-    images: Sequence[Image], first_seen: dict[str, float], last_used: dict[str, float], now: float, minimum_age: float
-) -> list[Image]:
-    """The images that may be removed, the longest unused first."""
-    free = [
-        image
-        for image in images
-        if not image.pinned
-        and last_used.get(image.id, 0.0) < now
-        and now - first_seen.get(image.id, now) >= minimum_age
-    ]
-    return sorted(free, key=lambda image: (last_used.get(image.id, 0.0), first_seen.get(image.id, 0.0)))

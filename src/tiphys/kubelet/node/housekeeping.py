@@ -12,7 +12,8 @@ from typing import Any
 
 from tiphys.kubelet import labels
 from tiphys.kubelet.container.killer import Killer
-from tiphys.kubelet.node.gc import ContainerGC, ImageGC, ImageGCFailure
+from tiphys.kubelet.node.gc import ContainerGC
+from tiphys.kubelet.node.imagegc import ImageGC, ImageGCFailure
 from tiphys.kubelet.pod.pleg import PodLifecycle
 from tiphys.kubelet.pod.pod_runtime import PodRuntime
 from tiphys.kubelet.recorder import EventType

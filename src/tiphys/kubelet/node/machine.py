@@ -19,7 +19,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64
 
 @dataclass(frozen=True, slots=True)
 class MachineInfo:
-    """What does not change while the kubelet runs. ``memory`` and ``storage`` in bytes."""
+    """What does not change while the kubelet runs. ``memory``, ``storage`` and ``swap`` in bytes."""
 
     cpus: int
     memory: int
@@ -31,6 +31,9 @@ class MachineInfo:
     kernel_version: str
     os_image: str
     huge_pages: tuple[tuple[str, int], ...] = (("hugepages-1Gi", 0), ("hugepages-2Mi", 0))
+    swap: int = 0
+    limits_swap: bool = False
+    """Whether cgroups can limit it."""
 
 
 def read_machine(root: Path) -> MachineInfo:
@@ -47,6 +50,8 @@ def read_machine(root: Path) -> MachineInfo:
         kernel_version=platform.release(),
         os_image=_os_image(),
         huge_pages=_huge_pages(),
+        swap=meminfo().get("SwapTotal", 0),
+        limits_swap=limits_swap(),
     )
 
 
@@ -74,10 +79,6 @@ def memory_total() -> int:
     return meminfo()["MemTotal"]
 
 
-def memory_available() -> int:
-    return meminfo()["MemAvailable"]
-
-
 def most_processes() -> int:
     """How many processes and threads the kernel allows."""
     return min(int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max"))
@@ -88,6 +89,18 @@ def swaps_memory_volumes(swaps: Path = Path("/proc/swaps"), release: str = "") -
     numbers = (release or platform.release()).split("-")[0].split(".")
     version = tuple(int(number) for number in numbers[:2] if number.isdigit())
     return len(swaps.read_text().splitlines()) > 1 and version < (6, 4)
+
+
+def limits_swap(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> bool:
+    """Whether cgroups can limit swap. The top one of version 2 has no limits, so this process's is looked at."""
+    if not (cgroups / "cgroup.controllers").exists():
+        return (cgroups / "memory/memory.memsw.limit_in_bytes").exists()
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return False
+    place = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
+    return (cgroups / place.lstrip("/") / "memory.swap.max").exists()
 
 
 def _os_image() -> str:

@@ -159,6 +159,15 @@ def cgroup_use(name: str, mount: Path = _CGROUPS) -> Use | None:
         return None
 
 
+def cgroup_processes(name: str, mount: Path = _CGROUPS) -> int | None:
+    """How many processes and threads run in a cgroup and below it; None if nothing counts them."""
+    unified = (mount / "cgroup.controllers").exists()
+    try:
+        return int(((mount if unified else mount / "pids") / name.strip("/") / "pids.current").read_text())
+    except OSError:
+        return None
+
+
 def _v2(folder: Path) -> Use:
     cpu, memory = _figures(folder / "cpu.stat"), _figures(folder / "memory.stat")
     usage = int((folder / "memory.current").read_text())

@@ -117,6 +117,7 @@ def node_status(facts: NodeFacts, before: Object, now: str) -> Object:
             "operatingSystem": "linux",
             "osImage": machine.os_image,
             "systemUUID": machine.system_uuid,
+            **({"swap": {"capacity": machine.swap}} if machine.swap else {}),
         },
     }
 

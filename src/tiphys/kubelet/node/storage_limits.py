@@ -54,8 +54,11 @@ class Excess:
     message: str
 
 
-def exceeded(pod: Pod, storage: PodStorage, layers: Mapping[str, DiskUse]) -> Excess | None:
-    """Which limit a pod exceeds, the first; None if none. ``layers`` are its containers' own files."""
+def exceeded(
+    pod: Pod, storage: PodStorage, layers: Mapping[str, DiskUse], *, layers_count: bool = True
+) -> Excess | None:
+    """Which limit a pod exceeds, the first; None if none. ``layers`` are its containers' own files, and whether they
+    count for a container's limit says ``layers_count``: not, where they are on a file system of their own."""
     for name, limit in _size_limits(pod):
         if name in storage.volumes and storage.volumes[name].use.bytes > value(limit):
             return Excess("emptydirfs.limit", f'Usage of EmptyDir volume "{name}" exceeds the limit "{limit}". ')
@@ -65,7 +68,7 @@ def exceeded(pod: Pod, storage: PodStorage, layers: Mapping[str, DiskUse]) -> Ex
         return Excess("ephemeralpodfs.limit", text)
     for container in pods.containers(pod):
         name, allowed = container["name"], ((container.get("resources") or {}).get("limits") or {}).get(_STORAGE)
-        used = layers.get(name, DiskUse()) + storage.logs.get(name, DiskUse())
+        used = storage.logs.get(name, DiskUse()) + (layers.get(name, DiskUse()) if layers_count else DiskUse())
         if value(allowed) and used.bytes > value(allowed):
             text = f'Container {name} exceeded its local ephemeral storage limit "{allowed}". '
             return Excess("ephemeralcontainerfs.limit", text)

@@ -289,12 +289,13 @@ class CRIClient:
     async def remove_image(self, image: str) -> None:
         await self._call("RemoveImage", image={"image": image})
 
-    async def image_filesystems(self) -> list[service.FilesystemUse]:
+    async def image_filesystems(self) -> service.ImageFilesystems:
         answer = await self._call("ImageFsInfo")
-        return [
-            service.FilesystemUse(fs.fs_id.mountpoint, fs.used_bytes.value, fs.inodes_used.value)
-            for fs in answer.image_filesystems
-        ]
+        images, containers = (
+            tuple(service.FilesystemUse(fs.fs_id.mountpoint, fs.used_bytes.value, fs.inodes_used.value) for fs in each)
+            for each in (answer.image_filesystems, answer.container_filesystems)
+        )
+        return service.ImageFilesystems(images, containers)
 
 
 def _by_pod(pod_uid: str) -> dict[str, Any]:

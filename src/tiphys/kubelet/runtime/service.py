@@ -241,6 +241,14 @@ class FilesystemUse:
     inodes_used: int
 
 
+@dataclass(frozen=True, slots=True)
+class ImageFilesystems:
+    """Where images are kept, and what containers write; without the second both are in one place."""
+
+    images: tuple[FilesystemUse, ...] = ()
+    containers: tuple[FilesystemUse, ...] = ()
+
+
 class RuntimeService(Protocol):
     """Sandboxes and containers. Every call may raise ``RuntimeFailure`` or one of its kinds."""
 
@@ -333,4 +341,4 @@ class ImageService(Protocol):
 
     async def remove_image(self, image: str) -> None: ...
 
-    async def image_filesystems(self) -> list[FilesystemUse]: ...
+    async def image_filesystems(self) -> ImageFilesystems: ...

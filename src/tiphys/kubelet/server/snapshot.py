@@ -111,6 +111,7 @@ class Snapshot:
     image_disk: Filesystem
     image_bytes: int
     image_inodes: int
+    container_disk: Filesystem
     system: tuple[SystemContainer, ...] = ()
     pods: tuple[RunningPod, ...] = field(default_factory=tuple)
 
@@ -169,7 +170,9 @@ class SnapshotTaker:
         now = self._clock.now()
         machine = read_node(now)
         disk = filesystem_of(self._root)
-        image_fs = filesystems[0] if filesystems else None
+        image_fs = filesystems.images[0] if filesystems.images else None
+        image_disk = _filesystem_or(image_fs.mountpoint if image_fs else "", disk)
+        containers_at = filesystems.containers[0].mountpoint if filesystems.containers else ""
         stats_by_id = {one.id: one for one in stats}
         stats_by_sandbox = {one.id: one for one in sandbox_stats}
         containers_by_sandbox: dict[str, list[Container]] = {}
@@ -181,9 +184,10 @@ class SnapshotTaker:
             machine=machine,
             machine_nano_cores=self._rates.rate("node", now, machine.use.cpu_ns),
             disk=disk,
-            image_disk=_filesystem_or(image_fs.mountpoint if image_fs else "", disk),
+            image_disk=image_disk,
             image_bytes=image_fs.used_bytes if image_fs else 0,
             image_inodes=image_fs.inodes_used if image_fs else 0,
+            container_disk=_filesystem_or(containers_at, image_disk),
             system=tuple(self._system(machine, now)),
             pods=tuple(
                 self._pod(

@@ -38,7 +38,7 @@ def _node(snapshot: Snapshot) -> Object:
         "fs": _disk(now, disk, DiskUse(disk.capacity - disk.available, disk.inodes - disk.inodes_free)),
         "runtime": {
             "imageFs": _disk(now, image, DiskUse(snapshot.image_bytes, snapshot.image_inodes)),
-            "containerFs": _disk(now, image, DiskUse(layers, inodes)),
+            "containerFs": _disk(now, snapshot.container_disk, DiskUse(layers, inodes)),
         },
         "rlimit": {"time": now, "maxpid": machine.max_pid, "curproc": machine.processes},
         "swap": _swap(now, machine.use.swap, machine.swap_total - machine.use.swap),
@@ -187,7 +187,7 @@ def _container(running: RunningContainer, pod: RunningPod, snapshot: Snapshot) -
         "startTime": timestamp(running.container.created_at),
         "cpu": _cpu(moment, stats.cpu_ns, running.nano_cores),
         "memory": _memory(moment, _use(stats), snapshot.machine.memory_capacity),
-        "rootfs": _disk(moment, snapshot.image_disk, layer),
+        "rootfs": _disk(moment, snapshot.container_disk, layer),
         "logs": _disk(moment, snapshot.disk, pod.storage.logs.get(running.name, DiskUse())),
         "swap": _swap(moment, stats.swap_usage, stats.swap_available),
     }

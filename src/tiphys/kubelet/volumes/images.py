@@ -59,7 +59,7 @@ class ImageVolumes:
 
     async def _snapshotter(self) -> str:
         """What keeps the images' files: the CRI names the folder that it keeps them in."""
-        filesystems = await self._images.image_filesystems()
+        filesystems = (await self._images.image_filesystems()).images
         name = PurePosixPath(filesystems[0].mountpoint).name if filesystems else ""
         return name.removeprefix(_SNAPSHOTTER) or "overlayfs"
 
