@@ -19,6 +19,7 @@ from tiphys.cluster.containerd import (
     network_config,
     render,
 )
+from tiphys.cluster.images import lacking, remember, remembered
 from tiphys.cluster.ocilayout import File, ImageSource, build
 
 
@@ -121,3 +122,18 @@ def test_plugins_are_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Path, "is_dir", lambda self: False)
     with pytest.raises(ContainerdError, match="install the package containernetworking-plugins"):
         link_plugins(tmp_path / "other")
+
+
+def test_names_of_imported_images_are_kept_and_read_by_their_owner_only(tmp_path: Path) -> None:
+    record = tmp_path / "images.json"
+    assert remembered(record) == set()
+    remember(record, ["b.example/web:1", "a.example/web:1"])
+    remember(record, ["b.example/web:1", "c.example/web:1"])
+    assert remembered(record) == {"a.example/web:1", "b.example/web:1", "c.example/web:1"}
+    assert record.stat().st_mode & 0o077 == 0
+
+
+def test_a_node_lacks_what_the_first_has_in_another_version_or_alone() -> None:
+    first = {"same": "1", "newer": "2", "missing": "1", "pulled": "1"}
+    there = {"same": "1", "newer": "1", "own": "1"}
+    assert lacking({"same", "newer", "missing", "own", "gone"}, first, there) == ["missing", "newer"]
