@@ -93,6 +93,9 @@ class SimulatedRuntime:
         self._prefix = address_prefix
         self._start_seconds = start_seconds
         self.missing_images = set(missing_images)
+        self.private: dict[str, str] = {}
+        """Images that are not on the node, and the password with which they can be pulled."""
+        self.pulls: list[str] = []
         self.checkpoints: list[tuple[str, str, int]] | None = []
         """Archives that were written; None: the runtime cannot do that."""
         self._run_command = run_command or _echo
@@ -356,7 +359,8 @@ class SimulatedRuntime:
         return list(self._images.values())
 
     async def image_status(self, image: str) -> Image | None:
-        return None if image in self.missing_images else self._image(image)
+        unknown = image in self.missing_images or (image in self.private and image not in self._images)
+        return None if unknown else self._image(image)
 
     def _image(self, image: str) -> Image:
         if image not in self._images:
@@ -367,6 +371,9 @@ class SimulatedRuntime:
     async def pull_image(
         self, image: str, auth: Mapping[str, str] | None = None, sandbox_config: SandboxConfig | None = None
     ) -> str:
+        self.pulls.append(image)
+        if image in self.private and (auth or {}).get("password") != self.private[image]:
+            raise RuntimeFailure(f'failed to pull and unpack image "{image}": 401 Unauthorized')
         if image in self.missing_images:
             raise RuntimeNotFound(f'failed to pull and unpack image "{image}": {image}: not found')
         return self._image(image).id

@@ -58,6 +58,7 @@ OPTIONAL = {
 
 _UNSET = {
     # fields without a default: absent means that nothing was asked for
+    "maxParallelImagePulls",
     *("staticPodURL", "staticPodURLHeader", "readOnlyPort", "tlsCipherSuites", "tlsCurvePreferences"),
     *("tlsMinVersion", "rotateCertificates", "serverTLSBootstrap", "preloadedImagesVerificationAllowlist"),
     *("enableContentionProfiling", "kubeletCgroups", "systemCgroups", "singleProcessOOMKill"),

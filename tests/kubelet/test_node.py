@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,7 @@ from tiphys.kubelet import config
 from tiphys.kubelet.command import configuration, parser
 from tiphys.kubelet.configz import describe
 from tiphys.kubelet.container.images import (
-    credentials,
     default_policy,
-    registry_of,
 )
 from tiphys.kubelet.container.log_rotation import to_remove
 from tiphys.kubelet.container.logs import LogOptions, parse_line, read_last_lines, read_log
@@ -201,22 +197,6 @@ def test_what_is_garbage() -> None:
 def test_names_of_images() -> None:
     assert default_policy("busybox") == "Always"
     assert default_policy("busybox:1") == "IfNotPresent"
-    assert (registry_of("busybox"), registry_of("gcr.io/x")) == ("index.docker.io", "gcr.io")
-
-
-def test_pull_credentials() -> None:
-    auths = {
-        "https://index.docker.io/v1/": {"auth": base64.b64encode(b"hub:pass").decode()},
-        "gcr.io/team": {"username": "team", "password": "t"},
-        "gcr.io": {"username": "all", "password": "a"},
-        "*.example.com": {"username": "star", "password": "s"},
-    }
-    secret = {"data": {".dockerconfigjson": base64.b64encode(json.dumps({"auths": auths}).encode()).decode()}}
-    assert credentials("busybox:1", [secret]) == [{"username": "hub", "password": "pass"}]
-    assert [auth["username"] for auth in credentials("gcr.io/team/app:1", [secret])] == ["team", "all"]
-    assert [auth["username"] for auth in credentials("gcr.io/other/app:1", [secret])] == ["all"]
-    assert [auth["username"] for auth in credentials("reg.example.com/x", [secret])] == ["star"]
-    assert credentials("quay.io/x", [secret]) == []
 
 
 HEAD = "kind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n"

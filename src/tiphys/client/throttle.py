@@ -29,3 +29,12 @@ class TokenBucket:
         self._tokens = min(burst, self._tokens + (now - self._at) * qps) - 1
         self._at = now
         return max(0.0, -self._tokens / qps)
+
+    def try_take(self, now: float) -> bool:
+        """Take a token if there is one; nobody waits."""
+        qps, burst = self._limits
+        self._tokens, self._at = min(burst, self._tokens + (now - self._at) * qps), now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

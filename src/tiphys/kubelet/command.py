@@ -32,6 +32,7 @@ from tiphys.kubelet.configfile import (
     setting,
 )
 from tiphys.kubelet.idleflags import SAME, WHY
+from tiphys.kubelet.images.providerconfig import ProviderConfigError
 from tiphys.kubelet.node.machine import default_node_name
 from tiphys.kubelet.node.preparing import prepare
 from tiphys.kubelet.quantities import value
@@ -135,6 +136,12 @@ def parser() -> FlagParser:
     flags.add_bool("--cpu-cfs-quota", default=None, help="enforce processor limits")  # type: ignore[arg-type]
     flags.add_bool("--seccomp-default", default=None, help="confine containers by default")  # type: ignore[arg-type]
     flags.add_bool("--serialize-image-pulls", default=None, help="pull one image at a time")  # type: ignore[arg-type]
+    add("--registry-qps", type=int, help="image pulls that begin in a second; 0 for any number")
+    add("--registry-burst", type=int, help="how many of them at once")
+    add(
+        "--image-credential-provider-config", help="file or folder that says which programs give credentials for images"
+    )
+    add("--image-credential-provider-bin-dir", help="folder of these programs")
     add("--allowed-unsafe-sysctls", help="kernel parameters that pods may set beside the safe ones, comma-separated")
     add("--enforce-node-allocatable", help="whose limits are enforced: pods,system-reserved,kube-reserved; or none")
     add("--system-reserved-cgroup", help="the cgroup of the system's programs, for system-reserved")
@@ -248,6 +255,10 @@ _FLAGS: dict[str, Setter] = {
     "seccomp_default": setting("seccomp_default"),
     "allowed_unsafe_sysctls": setting("allowed_unsafe_sysctls", lambda text: tuple(text.split(","))),
     "serialize_image_pulls": setting("serialize_image_pulls"),
+    "registry_qps": FIELDS["registryPullQPS"],
+    "registry_burst": setting("registry_burst"),
+    "image_credential_provider_config": setting("provider_config"),
+    "image_credential_provider_bin_dir": setting("provider_folder"),
     "enforce_node_allocatable": setting("enforced", lambda text: tuple(filter(None, text.split(",")))),
     "system_reserved_cgroup": FIELDS["systemReservedCgroup"],
     "kube_reserved_cgroup": FIELDS["kubeReservedCgroup"],
@@ -378,6 +389,6 @@ async def run(
                 clock=clock,
                 collectors=(runtime.operations,),
             )
-        except (CpuStateUnfit, MemoryStateUnfit, CannotAssign) as error:
+        except (CpuStateUnfit, MemoryStateUnfit, CannotAssign, ProviderConfigError) as error:
             raise CannotStart(str(error)) from error
         await kubelet.run(ready)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.kubelet.cgroups import enforcement
+from tiphys.kubelet.images import verification
+from tiphys.kubelet.images.verification import VerificationPolicy
 from tiphys.kubelet.node.imagegc import ImagePolicy
 from tiphys.kubelet.node.resolver import read_resolver
 from tiphys.kubelet.node.thresholds import Threshold, read_thresholds
@@ -95,7 +97,17 @@ class KubeletConfig:
     seccomp_default: bool = False
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     serialize_image_pulls: bool = True
-    parallel_image_pulls: int = 1
+    parallel_image_pulls: int | None = None
+    """How many at one time, if not one after another; None: any number."""
+    registry_qps: float = 5
+    registry_burst: int = 10
+    """Pulls that begin in a second, and at once; a rate of 0: any number."""
+    image_verification: str = VerificationPolicy.NEVER_PRELOADED
+    image_allowlist: tuple[str, ...] = ()
+    """Which images that are on the node a pod may use without having shown a credential for them."""
+    provider_config: str = ""
+    provider_folder: str = ""
+    """The file or folder that says which programs give credentials for images, and the folder of the programs."""
     merges_eviction: bool = False
     """Whether the command's default thresholds hold for the signals that are not named."""
     eviction_hard: dict[str, str] = field(default_factory=lambda: {"memory.available": "100Mi"})
@@ -204,6 +216,21 @@ class KubeletConfig:
             self.thresholds()
         except ValueError as error:
             wrong.append(str(error))
+        wrong += verification.problems(self.image_verification, self.image_allowlist)
+        if self.registry_burst < 0:
+            text = f"registryBurst (--registry-burst) {self.registry_burst} must not be a negative number"
+            wrong.append(f"invalid configuration: {text}")
+        if self.registry_qps < 0:
+            text = f"registryPullQPS (--registry-qps) {self.registry_qps} must not be a negative number"
+            wrong.append(f"invalid configuration: {text}")
+        if self.parallel_image_pulls is not None and self.parallel_image_pulls < 1:
+            text = f"maxParallelImagePulls {self.parallel_image_pulls} must be a positive number"
+            wrong.append(f"invalid configuration: {text}")
+        if self.serialize_image_pulls and (self.parallel_image_pulls or 1) > 1:
+            wrong.append(
+                "invalid configuration: maxParallelImagePulls cannot be larger than 1 unless SerializeImagePulls"
+                " (--serialize-image-pulls) is set to false"
+            )
         return wrong
 
     def _cgroups(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 from tiphys.kubelet.config import LEASE_SECONDS, KubeletConfig
 from tiphys.kubelet.configz import FIXED
 from tiphys.kubelet.container.swap import BEHAVIORS, LIMITED_SWAP, NO_SWAP
+from tiphys.kubelet.images.verification import VerificationPolicy
 from tiphys.kubelet.node.signals import RESOURCES
 from tiphys.kubelet.quantities import value
 from tiphys.kubelet.shutdown.groups import problems, read_periods
@@ -24,6 +25,9 @@ from tiphys.runtime.logs import read_settings
 from tiphys.wire.tls.ciphers import VERSIONS, openssl_list
 
 VERSION = "kubelet.config.k8s.io/v1beta1"
+
+REGISTRY_BURST = 10
+PRELOADED = str(VerificationPolicy.NEVER_PRELOADED)
 
 Setter = Callable[[KubeletConfig, Any], None]
 _PLAIN = {bool: "true or false", int: "a whole number", str: "a text"}
@@ -179,7 +183,11 @@ FIELDS: dict[str, Setter] = {
     "seccompDefault": setting("seccomp_default"),
     "allowedUnsafeSysctls": setting("allowed_unsafe_sysctls", tuple),
     "serializeImagePulls": setting("serialize_image_pulls"),
-    "maxParallelImagePulls": setting("parallel_image_pulls"),
+    "maxParallelImagePulls": setting("parallel_image_pulls", int),
+    "registryPullQPS": setting("registry_qps", int),
+    "registryBurst": setting("registry_burst", lambda burst: burst or REGISTRY_BURST),
+    "imagePullCredentialsVerificationPolicy": setting("image_verification", lambda policy: policy or PRELOADED),
+    "preloadedImagesVerificationAllowlist": setting("image_allowlist", tuple),
     "imageGCHighThresholdPercent": setting("image_gc_high_percent"),
     "imageGCLowThresholdPercent": setting("image_gc_low_percent"),
     "imageMinimumGCAge": setting("image_minimum_age", durations.seconds),
@@ -245,6 +253,8 @@ def apply_file(config: KubeletConfig, text: str | bytes, source: str) -> str:
             raise ConfigError(f"{source}: upstream's field {name} is not supported by Tiphys; remove it")
     if "nodeStatusReportFrequency" not in document and "nodeStatusUpdateFrequency" in document:
         config.status_report_frequency = config.status_update_frequency
+    if "serializeImagePulls" not in document and "maxParallelImagePulls" in document:
+        config.serialize_image_pulls = config.parallel_image_pulls == 1
     if wrong := problems(config.shutdown_periods, config.shutdown_period, config.shutdown_period_critical):
         raise ConfigError(f"{source}: {'; '.join(wrong)}")
     return endpoint

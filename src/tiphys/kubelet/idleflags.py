@@ -6,11 +6,9 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kubele
 from __future__ import annotations
 
 _CADVISOR = "what containers use is read from their groups when it is asked for, and kept nowhere"
-_CREDENTIALS = "images are pulled with the secrets of pods, and no programs are asked for them"
 _GROUPS = "programs of the system stay in the groups in which they were started"
 _LOCK = "no lock keeps a second kubelet out"
 _MANIFESTS = "static pods are read from a folder only"
-_PULLS = "pulls are limited by how many run at a time, not by second"
 _SWEEP = "dead containers go when their pods do, or by --maximum-dead-containers-per-container"
 
 WHY: dict[str, str] = {
@@ -56,14 +54,12 @@ WHY: dict[str, str] = {
         ),
         _CADVISOR,
     ),
-    **dict.fromkeys(("image-credential-provider-bin-dir", "image-credential-provider-config"), _CREDENTIALS),
     **dict.fromkeys(
         ("kubelet-cgroups", "runtime-cgroups", "system-cgroups"),
         _GROUPS,
     ),
     **dict.fromkeys(("exit-on-lock-contention", "lock-file"), _LOCK),
     **dict.fromkeys(("http-check-frequency", "manifest-url", "manifest-url-header"), _MANIFESTS),
-    **dict.fromkeys(("registry-burst", "registry-qps"), _PULLS),
     **dict.fromkeys(("maximum-dead-containers", "minimum-container-ttl-duration"), _SWEEP),
 }
 """Beside those that several components have."""

@@ -34,7 +34,7 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.container.builder import ConfigBuilder
 from tiphys.kubelet.container.cdi import reads_cdi
 from tiphys.kubelet.container.hooks import HookRunner
-from tiphys.kubelet.container.images import ImageFailure, ImageManager
+from tiphys.kubelet.container.images import ImageFailure
 from tiphys.kubelet.container.killer import Killer
 from tiphys.kubelet.container.log_rotation import LogRotation
 from tiphys.kubelet.container.runtime_classes import RuntimeClasses
@@ -45,6 +45,7 @@ from tiphys.kubelet.dra.drivers import Drivers
 from tiphys.kubelet.dra.health import HealthMonitor
 from tiphys.kubelet.dra.manager import SWEEP_PERIOD, ClaimManager
 from tiphys.kubelet.figures import KubeletFigures
+from tiphys.kubelet.images.setup import PodImages
 from tiphys.kubelet.node.agent import NodeAgent, Periods
 from tiphys.kubelet.node.eviction import AT_ONCE, EvictionManager, EvictionPolicy, NodeDisks
 from tiphys.kubelet.node.gc import ContainerGC
@@ -296,9 +297,9 @@ class Kubelet:
         hooks = HookRunner(self.runtime, clock, events)
         killer = Killer(self.runtime, hooks, clock, events)
         backoff = KeyedBackoff(10.0, 300.0)
-        pulls = 1 if config.serialize_image_pulls else config.parallel_image_pulls
-        images = ImageManager(self.image_service, clock, events, pulls)
-        self._image_manager = images
+        self._images = PodImages(config, client=self.client, service=self.image_service, clock=clock, events=events)
+        self.collectors += (self._images.figures,)
+        images = self._images.manager
         classes = RuntimeClasses(objects)
         builder = ConfigBuilder(
             self.settings,
@@ -514,6 +515,9 @@ class Kubelet:
             runner.supervise(self._cgroups.run, "cgroups of pods")
             await self.health.check()
             runner.supervise(self.health.run, "runtime health")
+            await self._images.take_over()
+            stack.callback(self._images.close)
+            runner.supervise(self._images.keep_tidy, "records of images")
             await self.pleg.relist()
             runner.supervise(self.pleg.run, "pod lifecycle")
             await self._restore_devices(stack)
@@ -667,7 +671,7 @@ class Kubelet:
         source = volume["image"]
         wanted = {"name": volume["name"], "image": source.get("reference"), "imagePullPolicy": source.get("pullPolicy")}
         try:
-            return await self._image_manager.ensure(pod, wanted, await self._sync.pull_secrets(pod), {})
+            return await self._images.manager.ensure(pod, wanted, await self._sync.pull_secrets(pod), {})
         except ImageFailure as failure:
             raise MountFailure(str(failure)) from failure
 
@@ -741,6 +745,7 @@ class Kubelet:
     def _forget(self, uid: str) -> None:
         self.workers.forget(uid)
         self.storage.forget(uid)
+        self._images.forget(uid)
         self.status.forget(uid)
         self._runner.spawn(self._housekeeping.remove_pod(uid), "removal")
 

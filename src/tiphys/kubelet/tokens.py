@@ -66,6 +66,7 @@ class TokenManager:
         asked: dict[str, Any] = {
             "kind": "TokenRequest",
             "apiVersion": "authentication.k8s.io/v1",
+            **({"metadata": {"uid": spec.account}} if spec.account else {}),
             "spec": {
                 "audiences": [spec.audience] if spec.audience else [],
                 "expirationSeconds": spec.expiration,

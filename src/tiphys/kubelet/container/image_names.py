@@ -91,3 +91,11 @@ def with_default_tag(image: str) -> str:
     """The name as it is given, with ``latest`` if it has neither tag nor digest. Raises ``ImageNameError``."""
     parsed = parse_image(image)
     return image if parsed.tag or parsed.digest else f"{image}:latest"
+
+
+def without_tag(image: str) -> str:
+    """The name as it is given, without tag and digest. Raises ``ImageNameError``."""
+    matched = _REFERENCE.fullmatch(image) if len(image) <= _MAX_TEXT else None
+    if matched is None:
+        raise ImageNameError("invalid reference format")
+    return matched["name"]

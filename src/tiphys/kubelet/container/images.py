@@ -6,14 +6,17 @@ Source: https://kubernetes.io/docs/concepts/containers/images/
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from tiphys.api.gotext import quote
+from tiphys.client.throttle import RequestRate, TokenBucket
 from tiphys.kubelet.container.image_names import ImageNameError, parse_image, with_default_tag
+from tiphys.kubelet.images.credentials import ImageCredentials
+from tiphys.kubelet.images.figures import ImageFigures
+from tiphys.kubelet.images.keyring import Credential, KeyringError, PodCredentials, of_pod
+from tiphys.kubelet.images.pulls import PullManager
 from tiphys.kubelet.pod import pods
 from tiphys.kubelet.pod.pods import ContainerSpec, Pod
 from tiphys.kubelet.recorder import PodEvents
@@ -22,7 +25,7 @@ from tiphys.runtime.backoff import KeyedBackoff
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.durations import MILLISECOND, seconds_text
 
-Auth = dict[str, str]
+Credentials = Callable[[], Awaitable[list[Credential]]]
 
 
 class ImageFailure(Exception):
@@ -35,41 +38,99 @@ class ImageFailure(Exception):
         super().__init__(f"{reason}: {message}")
 
 
-class ImageManager:
-    """``parallel`` bounds the pulls at one time; 1 is upstream's default (serialized)."""
+class PullFailure(RuntimeFailure):
+    """The kubelet's own words, or several failures of the runtime together."""
 
-    def __init__(self, service: ImageService, clock: Clock, events: PodEvents, parallel: int = 1) -> None:
+    @property
+    def raw(self) -> str:
+        return str(self)
+
+
+class ImageManager:
+    """``parallel`` bounds the pulls at one time, None: nothing does; ``rate`` how many begin in a second."""
+
+    def __init__(
+        self,
+        service: ImageService,
+        clock: Clock,
+        events: PodEvents,
+        *,
+        pulls: PullManager,
+        credentials: ImageCredentials,
+        figures: ImageFigures,
+        parallel: int | None = 1,
+        rate: RequestRate | None = None,
+    ) -> None:
         self._service = service
         self._clock = clock
         self._events = events
+        self._pulls = pulls
+        self._credentials = credentials
+        self._figures = figures
         self._backoff = KeyedBackoff(10.0, 300.0)
         self._last_failure: dict[str, str] = {}
         self._failed_at: dict[str, float] = {}
-        self._slots = asyncio.Semaphore(parallel)
+        self._slots = asyncio.Semaphore(parallel) if parallel is not None else contextlib.nullcontext()
+        self._rate = TokenBucket(rate, clock.monotonic()) if rate is not None else None
 
     async def ensure(
-        self, pod: Pod, container: ContainerSpec, secrets: Iterable[dict[str, Any]], sandbox_config: SandboxConfig
+        self, pod: Pod, container: ContainerSpec, secrets: Sequence[dict[str, Any]], sandbox_config: SandboxConfig
     ) -> str:
         """The reference of the image to start the container from. Raises ``ImageFailure``."""
         wanted = container.get("image", "")
         policy = container.get("imagePullPolicy") or default_policy(wanted)
         try:
             image = with_default_tag(wanted)
+            repository = parse_image(image).name
         except ImageNameError as error:
             message = f"Failed to apply default image tag {quote(wanted)}: {error}"
             self._events.container(pod, container["name"], "Warning", "InspectFailed", message)
             raise ImageFailure("InvalidImageName", message) from error
-        if policy != "Always":
-            present = await self._present(pod, container, image)
-            if present:
-                message = f'Container image "{wanted}" already present on machine and can be accessed by the pod'
-                self._events.container(pod, container["name"], "Normal", "Pulled", message)
-                return present
-            if policy == "Never":
-                message = f'Container image "{wanted}" is not present with pull policy of Never'
-                self._events.container(pod, container["name"], "Warning", "ErrImageNeverPull", message)
-                raise ImageFailure("ErrImageNeverPull", message)
-        return await self._pull(pod, container, image, credentials(image, secrets), sandbox_config)
+        known: list[list[Credential]] = []
+
+        async def credentials() -> list[Credential]:
+            """Asked for once, and only if they matter."""
+            if not known:
+                known.append(await self._credentials.fitting(repository, pod, secrets))
+            return known[0]
+
+        present: bool | None = None
+        pulled: bool | None = None
+        try:
+            if policy != "Always":
+                reference = await self._present(pod, container, image)
+                present = bool(reference)
+                if reference:
+                    pulled = await self._must_pull(wanted, reference, credentials)
+                    if not pulled:
+                        message = (
+                            f'Container image "{wanted}" already present on machine and can be accessed by the pod'
+                        )
+                        self._events.container(pod, container["name"], "Normal", "Pulled", message)
+                        return reference
+                if policy == "Never":
+                    raise self._not_present(pod, container)
+            pulled = True
+            return await self._pull(pod, container, image, credentials, sandbox_config)
+        finally:
+            self._figures.requested(policy, present=present, pulled=pulled)
+
+    async def _must_pull(self, wanted: str, reference: str, credentials: Credentials) -> bool:
+        """Whether the pod must show that it may use an image that is here. Raises ``ImageFailure``."""
+
+        async def of_this_pod() -> PodCredentials:
+            return of_pod(await credentials())
+
+        try:
+            return await self._pulls.must_pull(wanted, reference, of_this_pod)
+        except KeyringError as error:
+            raise ImageFailure(str(error), str(error)) from error
+
+    def _not_present(self, pod: Pod, container: ContainerSpec) -> ImageFailure:
+        """It is not there, or the pod may not know that it is."""
+        message = f'Container image "{container.get("image", "")}" is not present with pull policy of Never'
+        self._events.container(pod, container["name"], "Warning", "ErrImageNeverPull", message)
+        return ImageFailure("ErrImageNeverPull", message)
 
     async def _present(self, pod: Pod, container: ContainerSpec, image: str) -> str:
         try:
@@ -81,7 +142,7 @@ class ImageManager:
         return status.id if status else ""
 
     async def _pull(
-        self, pod: Pod, container: ContainerSpec, image: str, auths: list[Auth], sandbox_config: SandboxConfig
+        self, pod: Pod, container: ContainerSpec, image: str, credentials: Credentials, sandbox_config: SandboxConfig
     ) -> str:
         """Pull an image, with back-off and events; returns its reference. Raises ``ImageFailure``."""
         wanted, name = container.get("image", ""), container["name"]
@@ -93,19 +154,32 @@ class ImageManager:
             if before := self._last_failure.get(key):
                 message = f"{message}: {before}"
             raise ImageFailure("ImagePullBackOff", message, left)
+        try:
+            tried = await credentials()
+            self._pulls.begin(wanted)
+        except KeyringError as error:
+            raise ImageFailure(str(error), str(error)) from error
+        except OSError as error:
+            message = f"Failed to record image pull intent for container image {quote(wanted)}: {error}"
+            raise ImageFailure("ErrImagePull", message) from error
         self._events.container(pod, name, "Normal", "Pulling", f'Pulling image "{wanted}"')
-        async with self._slots:
-            began = self._clock.now()
-            try:
-                reference = await self._try_each(image, auths, sandbox_config)
-            except RuntimeFailure as error:
-                message = f'Failed to pull image "{wanted}": {error.raw}'
-                self._events.container(pod, name, "Warning", "Failed", message)
-                self._failed_at[key] = self._clock.now()
-                self._backoff.next(key, self._failed_at[key], self._failed_at[key])
-                failure = _explain(wanted, error)
-                self._last_failure[key] = f"{failure.reason}: {failure.message}"
-                raise failure from error
+        try:
+            async with self._slots:
+                began = self._clock.now()
+                reference, used = await self._try_each(image, tried, sandbox_config)
+        except RuntimeFailure as error:
+            self._pulls.failed(wanted)
+            message = f'Failed to pull image "{wanted}": {error.raw}'
+            self._events.container(pod, name, "Warning", "Failed", message)
+            self._failed_at[key] = self._clock.now()
+            self._backoff.next(key, self._failed_at[key], self._failed_at[key])
+            failure = _explain(wanted, error)
+            self._last_failure[key] = f"{failure.reason}: {failure.message}"
+            raise failure from error
+        except BaseException:
+            self._pulls.broken_off(wanted)
+            raise
+        self._pulls.pulled(wanted, reference, used)
         size = await self._size(image)
         took = seconds_text(self._clock.now() - began, MILLISECOND)
         waited = seconds_text(self._clock.now() - now, MILLISECOND)
@@ -116,16 +190,22 @@ class ImageManager:
         self._last_failure.pop(key, None)
         return reference
 
-    async def _try_each(self, image: str, auths: list[Auth], sandbox_config: SandboxConfig) -> str:
-        """Pull with each credential that fits, or with none; the last failure counts."""
-        failure: RuntimeFailure | None = None
-        for auth in auths or [{}]:
+    async def _try_each(
+        self, image: str, credentials: list[Credential], sandbox_config: SandboxConfig
+    ) -> tuple[str, Credential | None]:
+        """Pull with each credential that fits, or with none; returns the one that did. Raises ``RuntimeFailure``."""
+        if self._rate is not None and not self._rate.try_take(self._clock.monotonic()):
+            raise PullFailure("pull QPS exceeded")
+        if not credentials:
+            return await self._service.pull_image(image, {}, sandbox_config), None
+        failures: list[RuntimeFailure] = []
+        for credential in credentials:
             try:
-                return await self._service.pull_image(image, auth, sandbox_config)
+                return await self._service.pull_image(image, credential.auth, sandbox_config), credential
             except RuntimeFailure as error:
-                failure = error
-        assert failure is not None
-        raise failure
+                failures.append(error)
+        texts = list(dict.fromkeys(failure.raw for failure in failures))
+        raise failures[0] if len(texts) == 1 else PullFailure(f"[{', '.join(texts)}]")
 
     async def _size(self, image: str) -> int:
         try:
@@ -160,55 +240,3 @@ def default_policy(image: str) -> str:
     except ImageNameError:
         return "IfNotPresent"
     return "Always" if not parsed.digest and parsed.tag in ("", "latest") else "IfNotPresent"
-
-
-def registry_of(image: str) -> str:
-    """The registry that an image's name leads to."""
-    first, slash, _ = image.partition("/")
-    return first if slash and ("." in first or ":" in first or first == "localhost") else "index.docker.io"
-
-
-def credentials(image: str, secrets: Iterable[Mapping[str, Any]]) -> list[Auth]:
-    """The credentials of pull secrets that fit an image, those for the longest path first."""
-    registry = registry_of(image)
-    path = image if image.startswith(f"{registry}/") else f"{registry}/{image}"
-    fitting: list[tuple[int, Auth]] = []
-    for secret in secrets:
-        for place, entry in _entries(secret):
-            location = place if "://" in place else f"https://{place}"
-            parts = urlsplit(location)
-            host = "index.docker.io" if parts.netloc in ("docker.io", "registry-1.docker.io") else parts.netloc
-            prefix = host + ("" if parts.path.rstrip("/") in ("", "/v1", "/v2") else parts.path.rstrip("/"))
-            if _host_fits(host, registry) and (path == prefix or path.startswith(f"{prefix}/") or "*" in host):
-                fitting.append((len(prefix), _auth(entry)))
-    return [auth for _, auth in sorted(fitting, key=lambda pair: -pair[0])]
-
-
-def _host_fits(pattern: str, host: str) -> bool:
-    want, have = pattern.split("."), host.split(".")
-    return len(want) == len(have) and all(w in ("*", h) for w, h in zip(want, have, strict=True))
-
-
-def _entries(secret: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    data = secret.get("data") or {}
-    try:
-        if text := data.get(".dockerconfigjson"):
-            return list((json.loads(base64.b64decode(text)).get("auths") or {}).items())
-        if text := data.get(".dockercfg"):
-            return list(json.loads(base64.b64decode(text)).items())
-    except ValueError:
-        return []
-    return []
-
-
-def _auth(entry: Mapping[str, Any]) -> Auth:
-    auth = {
-        "username": entry.get("username", ""),
-        "password": entry.get("password", ""),
-        "identity_token": entry.get("identitytoken", ""),
-        "registry_token": entry.get("registrytoken", ""),
-    }
-    if text := entry.get("auth"):
-        user, _, password = base64.b64decode(text).decode().partition(":")
-        auth["username"], auth["password"] = user, password.rstrip("\0")
-    return {key: value for key, value in auth.items() if value}

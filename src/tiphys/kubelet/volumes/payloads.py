@@ -19,10 +19,12 @@ DEFAULT_MODE = 0o644
 
 @dataclass(frozen=True, slots=True)
 class TokenSpec:
-    """One service account token that a volume asks for. ``expiration`` in seconds."""
+    """One service account token that a volume asks for. ``expiration`` in seconds; ``account`` is the uid that the
+    service account must have, empty for any."""
 
     audience: str
     expiration: int
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
