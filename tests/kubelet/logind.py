@@ -35,6 +35,8 @@ class Manager(ServiceInterface):
         self.asked: list[tuple[str, str, str, str]] = []
         self.held: list[int] = []
         """Our ends of the inhibitors' pipes: one that is at its end has been let go."""
+        self.in_a_hurry = False
+        """Whether a shutdown begins as soon as somebody holds it up."""
 
     @dbus_method()
     def Inhibit(self, what: DBusStr, who: DBusStr, why: DBusStr, mode: DBusStr) -> DBusUnixFd:
@@ -43,6 +45,8 @@ class Manager(ServiceInterface):
         os.set_blocking(ours, False)
         self.held.append(ours)
         asyncio.get_running_loop().call_later(1.0, os.close, theirs)  # the message has a copy of its own by then
+        if self.in_a_hurry:
+            asyncio.get_running_loop().call_soon(lambda: self.PrepareForShutdown(start=True))
         return theirs
 
     @dbus_property(access=PropertyAccess.READ)

@@ -114,6 +114,39 @@ def test_flags_set_the_same(tmp_path: Path) -> None:
         configuration(parser().parse(["--kubeconfig=/k", "--oom-score-adj=2000"]))
 
 
+def test_thresholds_of_the_command(tmp_path: Path) -> None:
+    """Upstream's where none are given; what is given stands alone unless the defaults are to be merged in."""
+
+    def thresholds(lines: str) -> dict[str, str]:
+        file = tmp_path / "config.yaml"
+        file.write_text(f"{HEAD}{lines}\n")
+        config, _ = configuration(parser().parse(["--kubeconfig=/k", f"--config={file}"]))
+        return dict(describe(config)["evictionHard"])
+
+    defaults = {
+        "memory.available": "100Mi",
+        "nodefs.available": "10%",
+        "nodefs.inodesFree": "5%",
+        "imagefs.available": "15%",
+        "imagefs.inodesFree": "5%",
+    }
+    assert thresholds("") == thresholds("mergeDefaultEvictionSettings: true") == defaults
+    own = "evictionHard: {nodefs.available: 1Gi, pid.available: 5%}"
+    assert thresholds(own) == {"nodefs.available": "1Gi", "pid.available": "5%"}
+    merged = {**defaults, "nodefs.available": "1Gi", "pid.available": "5%"}
+    assert thresholds(f"{own}\nmergeDefaultEvictionSettings: true") == merged
+    assert thresholds("evictionHard: {}") == {}
+    with pytest.raises(CannotStart, match=r"eviction threshold memory\.available must be positive: 0"):
+        thresholds("evictionHard: {memory.available: '0'}")
+    with pytest.raises(ConfigError, match=r"unsupported eviction signal memory\.free"):
+        thresholds("evictionHard: {memory.free: 1Gi}")
+
+
+def test_tracing_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="upstream's field tracing is not supported by Tiphys"):
+        apply_file(KubeletConfig("n"), f"{HEAD}tracing: {{samplingRatePerMillion: 1}}\n", "config.yaml")
+
+
 def test_debugging_and_profiles_can_be_turned_off(tmp_path: Path) -> None:
     async def scene(world: World, ask: Ask) -> None:
         assert (await ask("/debug/pprof/cmdline"))[0] == 200

@@ -199,6 +199,19 @@ def test_a_kubelet_whose_bus_goes_away_comes_back(tmp_path: Path, monkeypatch: p
 
 
 @bus
+def test_a_shutdown_that_begins_at_once_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kubelet that held it up before it listened would wait for nothing, and end no pod."""
+
+    async def scene(world: World, manager: Manager) -> None:
+        manager.in_a_hurry = True
+        await manager.restart_bus()
+        await world.until(lambda: ready(world) == ("False", "node is shutting down"), 60)
+        await world.until(lambda: not manager.inhibited(), 30)
+
+    tell(tmp_path, monkeypatch, scene)
+
+
+@bus
 def test_nobody_else_announces_a_shutdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(world: World, manager: Manager) -> None:
         stranger = await MessageBus(bus_type=BusType.SYSTEM).connect()

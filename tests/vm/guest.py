@@ -190,6 +190,18 @@ def limits() -> str:
     )
 
 
+def resize(name: str, resources: dict[str, Any]) -> None:
+    """As ``kubectl patch --subresource resize`` of newer versions than Debian's. Again, if the pod has changed."""
+
+    def replaced() -> bool:
+        pod = get("pod", name)
+        pod["spec"]["containers"][0]["resources"] = resources
+        kubectl("replace", "--raw", f"/api/v1/namespaces/default/pods/{name}/resize", "-f", "-", stdin=json.dumps(pod))
+        return True
+
+    wait(replaced, "the resize", 120)
+
+
 def _pod_cgroup(uid: str) -> Path:
     names = (uid, f"{uid.replace('-', '_')}.slice")
     [folder] = [Path(path) for path, _, _ in os.walk(CGROUPS) if path.endswith(names)]
@@ -209,10 +221,9 @@ def _limits_of(folder: Path) -> tuple[str, str]:
 def resized() -> str:
     """In place, and still so when systemd has read its units again; the pod that ends leaves no slice."""
     more = {"cpu": "700m", "memory": "56Mi"}
-    patch = {"spec": {"containers": [{"name": "main", "resources": {"limits": more, "requests": more}}]}}
     uid = get("pod", "limited")["metadata"]["uid"]
     container = status("limited")["containerStatuses"][0]["containerID"]
-    kubectl("patch", "pod", "limited", "--subresource", "resize", "-p", json.dumps(patch))
+    resize("limited", {"limits": more, "requests": more})
     wanted = ("70000 100000", str(56 << 20))
     wait(lambda: _limits_of(_pod_cgroup(uid)) == wanted, "the pod's new limits")
     sh("systemctl", "daemon-reload")
@@ -330,6 +341,11 @@ def second_node() -> str:
     archive = OUT / "images.tar"
     sh("ctr", "-a", "/run/tiphys/containerd.sock", "-n", "k8s.io", "images", "export", archive, IMAGE, PAUSE)
     config = f'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\n  sandbox_image = "{PAUSE}"\n'
+    config += '[plugins."io.containerd.grpc.v1.cri".cni]\n  bin_dir = "/usr/lib/cni"\n  conf_dir = "/etc/cni/net.d"\n'
+    Path("/etc/cni/net.d").mkdir(parents=True, exist_ok=True)  # without a network the node would not be ready
+    plugins = [{"type": "loopback"}]
+    network_list = {"cniVersion": "0.4.0", "name": "second", "plugins": plugins}
+    Path("/etc/cni/net.d/10-second.conflist").write_text(json.dumps(network_list))
     Path("/etc/containerd").mkdir(exist_ok=True)
     Path("/etc/containerd/config.toml").write_text(config)
     sh("systemctl", "start", "containerd")
@@ -370,10 +386,19 @@ def ended_gracefully() -> str:
     )
 
 
+def reset() -> str:
+    """Whatever the first boot and this one made is gone, and the tests after it find a plain machine."""
+    sh("systemctl", "disable", "--now", "tiphys")
+    sh("tiphys", "reset", "-y")
+    left = [str(path) for path in CGROUPS.glob("kubepods*")]
+    mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if "/var/lib/tiphys" in line]
+    assert not [*left, *mounts], (left, mounts)
+    return "no cgroup and no mount is left"
+
+
 FIRST = {
     "network": network,
     "tiphys doctor": lambda: sh("tiphys", "doctor", check=False).strip().splitlines()[-1],
-    "node tests": node_tests,
     "tiphys up": up,
     "tiphys demo": demo,
     "limits in cgroup v2": limits,
@@ -387,6 +412,8 @@ SECOND = {
     "network": network,
     "the cluster after a reboot": came_back,
     "graceful shutdown by logind": ended_gracefully,
+    "a reset": reset,
+    "node tests": node_tests,
 }
 
 

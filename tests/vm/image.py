@@ -42,15 +42,19 @@ def build(folder: Path) -> Image:
     root.mkdir(parents=True)
     _run("tar", "-C", root, "-xf", system)
     _install(root, wheels)
-    disk = folder / "disk.img"
-    disk.unlink(missing_ok=True)
-    _run("mke2fs", "-q", "-t", "ext4", "-d", root, disk, SIZE)
+    image = left(folder)
+    image.disk.unlink(missing_ok=True)
+    _run("mke2fs", "-q", "-t", "ext4", "-d", root, image.disk, SIZE)
     [kernel], [initrd] = root.glob("boot/vmlinuz-*"), root.glob("boot/initrd.img-*")
-    image = Image(disk, folder / "vmlinuz", folder / "initrd")
     shutil.copy(kernel, image.kernel)
     shutil.copy(initrd, image.initrd)
     shutil.rmtree(root)
     return image
+
+
+def left(folder: Path) -> Image:
+    """What the last ``build`` in ``folder`` made, with what its machine wrote to it since."""
+    return Image(folder / "disk.img", folder / "vmlinuz", folder / "initrd")
 
 
 def _wheels(folder: Path) -> None:

@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.vm.image import Image, build
+from tests.vm.image import Image, build, left
 
-SECONDS = 3600.0
+SECONDS = 3 * 3600.0
 
 
 def boot(image: Image, told: Path, accelerator: str, only: Sequence[str] = ()) -> list[str]:
@@ -54,12 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/tiphys-vm"), help="for the disk and its parts")
     parser.add_argument("--accel", default="tcg,thread=multi", help="as qemu's; kvm, where the kernel has it")
     parser.add_argument("--only", action="append", default=[], help="a step by part of its name, as node-tests")
+    parser.add_argument("--again", action="store_true", help="boot the disk as the last run left it")
     arguments = parser.parse_args(argv)
     folder: Path = arguments.folder
     if os.geteuid() != 0:
         parser.error("root is needed to make the disk")
     folder.mkdir(parents=True, exist_ok=True)
-    lines = boot(build(folder), folder / "told", arguments.accel, arguments.only)
+    image = left(folder) if arguments.again else build(folder)
+    lines = boot(image, folder / "told", arguments.accel, arguments.only)
     failed = [line for line in lines if line.startswith("FAIL")]
     return 1 if failed or not any("second boot" in line for line in lines) else 0
 

@@ -131,8 +131,8 @@ class ShutdownManager:
         manager = await self._connect()
         try:
             await self._make_delay_long_enough(manager)
-            await self._hold(manager)
             async with contextlib.aclosing(await manager.follow()) as news:  # type: ignore[type-var]
+                await self._hold(manager)  # who holds a shutdown up already hears of it
                 async for begins in news:
                     await self._heard(manager, begins=begins)
         finally:
