@@ -178,14 +178,29 @@ def test_the_kubelet_of_the_same_machine_may_be_on_loopback(run) -> None:
     run(work, dialer)
 
 
+POD = {"kind": "Pod", "namespace": "default", "name": "p"}
+
+
+async def service(world: World, *addresses: dict[str, Any]) -> None:
+    """A service with a port of a name, and these of its endpoints ready."""
+    spec = {"ports": [{"name": "http", "port": 80}]}
+    await world.json("POST", "/api/v1/namespaces/default/services", {"metadata": {"name": "s"}, "spec": spec})
+    ports = [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    subsets = [{"addresses": list(addresses), "notReadyAddresses": [{"ip": "10.0.0.99"}], "ports": ports}]
+    endpoints = {"metadata": {"name": "s"}, "subsets": subsets}
+    made = await world.json("POST", "/api/v1/namespaces/default/endpoints", endpoints)
+    assert made["kind"] == "Endpoints", made
+    await world.settle()
+
+
 @pytest.mark.parametrize(
     ("endpoint", "status"),
     [
-        ({"addresses": ["10.0.0.7"], "targetRef": {"kind": "Pod", "namespace": "default", "name": "p"}}, 200),
-        ({"addresses": ["10.0.0.8"], "targetRef": {"kind": "Pod", "namespace": "default", "name": "p"}}, 503),
-        ({"addresses": ["10.0.0.7"], "targetRef": {"kind": "Pod", "namespace": "kube-system", "name": "p"}}, 503),
-        ({"addresses": ["10.0.0.7"], "targetRef": {"kind": "Pod", "namespace": "default", "name": "other"}}, 503),
-        ({"addresses": ["10.0.0.7"]}, 503),
+        ({"ip": "10.0.0.7", "targetRef": POD}, 200),
+        ({"ip": "10.0.0.8", "targetRef": POD}, 503),
+        ({"ip": "10.0.0.7", "targetRef": {**POD, "namespace": "kube-system"}}, 503),
+        ({"ip": "10.0.0.7", "targetRef": {**POD, "name": "other"}}, 503),
+        ({"ip": "10.0.0.7"}, 503),
     ],
 )
 def test_services_lead_to_pods_only(run, endpoint: dict[str, Any], status: int) -> None:
@@ -193,22 +208,60 @@ def test_services_lead_to_pods_only(run, endpoint: dict[str, Any], status: int) 
 
     async def work(world: World) -> None:
         await at(world, "good")
-        service = {"metadata": {"name": "s"}, "spec": {"ports": [{"name": "http", "port": 80}]}}
-        await world.json("POST", "/api/v1/namespaces/default/services", service)
-        slice = {
-            "metadata": {"name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
-            "addressType": "IPv4",
-            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-            "endpoints": [endpoint],
-        }
-        made = await world.json("POST", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice)
-        assert made["kind"] == "EndpointSlice", made
-        await world.settle()
+        await service(world, endpoint)
         found = await world.raw("GET", "/api/v1/namespaces/default/services/s:http/proxy/")
         assert found.status == status, found.body
         assert dialer.reached == (["10.0.0.7:8080"] if status == 200 else [])
 
     run(work, dialer)
+
+
+def test_a_service_is_reached_at_any_of_its_ready_endpoints(run) -> None:
+    dialer = Dialer()
+
+    async def work(world: World) -> None:
+        await at(world, "good")
+        for number in range(3):
+            address = f"10.0.1.{number}"
+            made = await world.json("POST", "/api/v1/namespaces/default/pods", pod(f"e{number}", nodeName="n"))
+            made["status"] = {"podIP": address, "podIPs": [{"ip": address}], "phase": "Running"}
+            await world.json("PUT", f"/api/v1/namespaces/default/pods/e{number}/status", made)
+        await service(
+            world,
+            *({"ip": f"10.0.1.{number}", "targetRef": {**POD, "name": f"e{number}"}} for number in range(3)),
+            {"ip": "10.0.1.3", "targetRef": {**POD, "name": "gone"}},
+        )
+        for _ in range(60):
+            assert (await world.raw("GET", "/api/v1/namespaces/default/services/s:80/proxy/")).status == 200
+        assert set(dialer.reached) == {f"10.0.1.{number}:8080" for number in range(3)}
+
+    run(work, dialer)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "message"),
+    [
+        ("s:http", 200, ""),
+        ("s:80", 200, ""),
+        ("http:s:http", 200, ""),
+        ("s", 503, 'no endpoints available for service "s"'),
+        ("s:8080", 503, 'no service port 8080 found for service "s"'),
+        ("s:other", 503, 'no endpoints available for service "s:other"'),
+        ("t:http", 404, 'endpoints "t" not found'),
+        ("t:80", 404, 'services "t" not found'),
+        ("ftp:s:http", 400, 'invalid service request "ftp:s:http"'),
+        (":80", 400, 'invalid service request ":80"'),
+    ],
+)
+def test_the_port_of_a_service(run, name: str, status: int, message: str) -> None:
+    async def work(world: World) -> None:
+        await at(world, "good")
+        await service(world, {"ip": "10.0.0.7", "targetRef": POD})
+        assert (await world.raw("GET", f"/api/v1/namespaces/default/services/{name}/proxy/")).status == status
+        if message:
+            assert (await world.json("GET", f"/api/v1/namespaces/default/services/{name}/proxy/"))["message"] == message
+
+    run(work, Dialer())
 
 
 def test_a_name_that_changes_its_mind_is_asked_again_when_connecting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from tiphys.apiserver.admission.plugins import PLUGINS
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.configuring import configuration
 from tiphys.apiserver.flags import parser
-from tiphys.apiserver.workers import listening_socket
 from tiphys.runtime.flags import FlagError
+from tiphys.wire.reserving import reserve
 
 CONFIG = Config(seed=1)
 
@@ -99,11 +99,12 @@ def test_admission_control_names_the_only_plugins() -> None:
 
 
 def test_a_port_is_shared_only_if_that_is_permitted() -> None:
-    first = listening_socket("127.0.0.1", 0, shared=True)
+    first = reserve("127.0.0.1", 0, shared=True)
+    first.listen()
     port = first.getsockname()[1]
-    listening_socket("127.0.0.1", port, shared=True).close()
+    reserve("127.0.0.1", port, shared=True).close()
     with pytest.raises(OSError, match="in use"):
-        listening_socket("127.0.0.1", port, shared=False)
+        reserve("127.0.0.1", port, shared=False)
     first.close()
     assert parser().parse(["--permit-port-sharing"]).permit_port_sharing
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiphys.runtime import durations
+from tiphys.runtime.binary.fnv import fnv32, fnv32a, fnv64a
 from tiphys.runtime.durations import DurationError
-from tiphys.runtime.fnv import fnv32, fnv32a, fnv64a
 
 MS, S, MINUTE, HOUR = 10**6, 10**9, 60 * 10**9, 3600 * 10**9
 MAX, MIN = 2**63 - 1, -(2**63)

@@ -54,7 +54,7 @@ ONCE = {
     "key_of": "tiphys.api.meta.objects",
     "uid_of": "tiphys.api.meta.objects",
     "is_deleting": "tiphys.api.meta.objects",
-    "fnv32a": "tiphys.runtime.fnv",
+    "fnv32a": "tiphys.runtime.binary.fnv",
     "transition_time": "tiphys.api.meta.conditions",
 }
 """What pods, nodes and conditions mean to every component, and the one module that says so."""

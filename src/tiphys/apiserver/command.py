@@ -18,12 +18,13 @@ from tiphys.apiserver.dialer import SocketDialer
 from tiphys.apiserver.flags import parser
 from tiphys.apiserver.running import served
 from tiphys.apiserver.serving import serving
-from tiphys.apiserver.workers import Seat, among_workers, listening_socket, seat_workers, store_of
+from tiphys.apiserver.workers import Seat, among_workers, seat_workers, store_of
 from tiphys.runtime.clock import Clock, SystemClock, backoff
 from tiphys.runtime.component import CannotStart, by_verbosity, refusing, start
 from tiphys.runtime.flags import FlagParser
 from tiphys.store.backend import Backend, StoreError, Unavailable
 from tiphys.validation.pods.capabilities import ALLOWED
+from tiphys.wire.reserving import reserve
 from tiphys.wire.tls.contexts import client_context
 from tiphys.wire.tls.following import FollowedCertificate
 
@@ -68,7 +69,7 @@ async def run(flags: argparse.Namespace, flags_parser: FlagParser, seat: Seat | 
                 clock=clock,
                 dialer=_dialer(flags),
                 beside=None if seat is None else partial(among_workers, seat),
-                listening=partial(listening_socket, flags.bind_address, flags.secure_port, shared=True)
+                listening=partial(reserve, flags.bind_address, flags.secure_port, shared=True)
                 if seat is not None or flags.permit_port_sharing
                 else None,
             )

@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import re
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -27,10 +26,10 @@ from tiphys.runtime.component import CannotStart
 from tiphys.runtime.system.forks import keep_running
 from tiphys.store.backend import Backend
 from tiphys.store.embedded import Embedded
+from tiphys.wire.reserving import reserve
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 1024
 _ASK_SECONDS = 2.0
 _MAX_FIGURES = 64 << 20
 _SAMPLE = re.compile(rb"^([A-Za-z_:][A-Za-z0-9_:]*)(\{)?", re.MULTILINE)
@@ -71,20 +70,12 @@ class Seat:
 def seat_workers(count: int, address: str, port: int, serve: Callable[[Seat], int]) -> int:
     """Run ``count`` workers until a signal ends them; the exit status. Raises ``CannotStart`` if the port is taken."""
     try:
-        listening_socket(address, port, shared=False).close()
+        reserve(address, port).close()
     except OSError as error:
         where = f"{address}:{port}"
         raise CannotStart(f"cannot listen on {where}: {os.strerror(error.errno or 0)}; use another port") from error
     with tempfile.TemporaryDirectory(prefix="kube-apiserver-") as folder:
         return keep_running(count, lambda number: serve(Seat(number, count, Path(folder))))
-
-
-def listening_socket(address: str, port: int, *, shared: bool) -> socket.socket:
-    """``shared``: with others that listen on the same port, each getting a part of the connections."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server(
-        (address, port), family=family, backlog=_BACKLOG, reuse_port=shared, dualstack_ipv6=address == "::"
-    )
 
 
 async def store_of(seat: Seat | None, opened: Callable[[], Awaitable[Embedded]], clock: Clock) -> Backend:

@@ -20,7 +20,7 @@ from tiphys.controlkit.objects import (
     namespace_of,
 )
 from tiphys.controllers.templates import safe_encode
-from tiphys.runtime.fnv import fnv32
+from tiphys.runtime.binary.fnv import fnv32
 
 HASH_LABEL = "controller-revision-hash"
 """On pods: the revision that they have. On revisions of a DaemonSet: their hash."""

@@ -14,7 +14,7 @@ from tiphys.controlkit.objects import (
     copy,
     equal,
 )
-from tiphys.runtime.fnv import fnv32a
+from tiphys.runtime.binary.fnv import fnv32a
 
 HASH_LABEL = "pod-template-hash"
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tiphys.runtime.fnv import fnv64a
+from tiphys.runtime.binary.fnv import fnv64a
 
 PAGE_SIZE = 4096
 MAGIC = 0xED0CDAED

@@ -23,10 +23,11 @@ from typing import Any, cast
 from tiphys.wire.http import Handler, Request, Response
 from tiphys.wire.http1.connection import Http1Connection
 from tiphys.wire.listening import Connection, Limits
+from tiphys.wire.reserving import reserve
 from tiphys.wire.stream import watch_over
 from tiphys.wire.tls.layer import TlsLayer
 
-__all__ = ["Limits", "Server", "refuse_body", "reserve", "serve"]
+__all__ = ["Limits", "Server", "refuse_body", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -219,25 +220,6 @@ class Server:
         self._sweeper = None
         if self.connections:
             await self._empty.wait()
-
-
-def reserve(host: str, port: int, *, alone: bool = False, shared: bool = False) -> socket.socket:
-    """A socket bound to an address, for ``serve`` to listen on later. Raises ``OSError`` if it cannot be had.
-
-    ``::`` is any address, of IPv4 too, as for Go's programs; with ``alone`` those of IPv6 only. ``shared``: with others
-    that listen on the same port, each getting a part of the connections.
-    """
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, alone or host != "::")
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return sock
 
 
 async def serve(

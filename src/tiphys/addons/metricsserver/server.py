@@ -18,7 +18,7 @@ from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready
 from tiphys.runtime.tasks import Runner
-from tiphys.wire.server import reserve
+from tiphys.wire.reserving import reserve
 
 
 class MetricsServerConfig(NamedTuple):

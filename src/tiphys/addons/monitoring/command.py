@@ -21,7 +21,8 @@ from tiphys.runtime.flags import FlagParser
 from tiphys.runtime.tasks import Runner
 from tiphys.wire.health import plain
 from tiphys.wire.http import Request, Response
-from tiphys.wire.server import reserve, serve
+from tiphys.wire.reserving import reserve
+from tiphys.wire.server import serve
 
 Jobs = dict[str, Callable[[], list[targets.Target]]]
 

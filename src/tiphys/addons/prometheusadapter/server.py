@@ -14,7 +14,7 @@ from tiphys.client.rest import Client
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import Ready
 from tiphys.runtime.tasks import Runner
-from tiphys.wire.server import reserve
+from tiphys.wire.reserving import reserve
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import orjson
 from tiphys.api.codec.yamltext import from_json
 from tiphys.api.object import Object
 from tiphys.api.openapi.messages import OPENAPI, SWAGGER
-from tiphys.wire.varint import varint
+from tiphys.runtime.binary.varint import varint
 
 Write = Callable[[Any], bytes]
 """From a value of JSON to the content of its message."""

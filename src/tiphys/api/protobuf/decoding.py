@@ -26,7 +26,7 @@ from tiphys.api.protobuf.messages import (
     message_name,
     messages,
 )
-from tiphys.wire.varint import read_varint
+from tiphys.runtime.binary.varint import read_varint
 
 Value = int | bytes
 Reader = Callable[[Value], Any]

@@ -28,7 +28,7 @@ from tiphys.api.protobuf.messages import (
     message_name,
     messages,
 )
-from tiphys.wire.varint import read_varint, varint
+from tiphys.runtime.binary.varint import read_varint, varint
 
 Parts = list[bytes]
 Encoder = Callable[[Any], bytes]

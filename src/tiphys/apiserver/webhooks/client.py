@@ -198,14 +198,14 @@ def _transport(key: Key) -> SocketTransport:
     return SocketTransport(host, port, tls, name)
 
 
-def ready_endpoints(slice: Object, port_name: str) -> Iterator[tuple[Object, str, int]]:
-    """What stands behind each endpoint that takes connections (``targetRef``), its address and its port."""
+def _ready_endpoints(slice: Object, port_name: str) -> Iterator[tuple[str, int]]:
+    """The address and the port of each endpoint that takes connections."""
     port = next((p for p in slice.get("ports") or () if (p.get("name") or "") == port_name), None)
     if port is None:
         return
     for endpoint in slice.get("endpoints") or ():
         if (endpoint.get("conditions") or {}).get("ready", True):
-            yield endpoint.get("targetRef") or {}, endpoint["addresses"][0], int(port["port"])
+            yield endpoint["addresses"][0], int(port["port"])
 
 
 async def service_endpoints(
@@ -214,10 +214,10 @@ async def service_endpoints(
     """Where a service is reached: the addresses and ports of its endpoints that take connections."""
     slices = registries.get(_DISCOVERY, "endpointslices")
     return [
-        (address, number)
+        place
         for entry in await slices.all(namespace)
         if entry.labels.get("kubernetes.io/service-name") == service
-        for _, address, number in ready_endpoints(slices.shared_object(entry), port_name)
+        for place in _ready_endpoints(slices.shared_object(entry), port_name)
     ]
 
 

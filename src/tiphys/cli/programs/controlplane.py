@@ -49,8 +49,8 @@ async def apiserver(settings: Settings, ready: Ready, seat: Seat | None = None) 
     """
     from tiphys.apiserver.dialer import SocketDialer
     from tiphys.apiserver.running import served
-    from tiphys.apiserver.workers import listening_socket
     from tiphys.store.embedded import Embedded
+    from tiphys.wire.reserving import reserve
     from tiphys.wire.tls.contexts import client_context
     from tiphys.wire.tls.following import FollowedCertificate
 
@@ -65,7 +65,7 @@ async def apiserver(settings: Settings, ready: Ready, seat: Seat | None = None) 
         clock=clock,
         dialer=SocketDialer(tls, own, FollowedCertificate.in_files(tls, *client)),
         beside=partial(_beside, seat),
-        listening=None if seat is None else partial(listening_socket, settings.any_address, settings.port, shared=True),
+        listening=None if seat is None else partial(reserve, settings.any_address, settings.port, shared=True),
     ) as store:
         if not isinstance(store, Embedded):
             ready()

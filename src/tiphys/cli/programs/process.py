@@ -13,7 +13,7 @@ from tiphys.cluster.supervisor import Program, Ready
 from tiphys.controlkit.serving.settings import Delegation, PortSettings
 from tiphys.runtime import component as running
 from tiphys.runtime import logs
-from tiphys.wire.server import reserve
+from tiphys.wire.reserving import reserve
 
 log = logging.getLogger(__name__)
 

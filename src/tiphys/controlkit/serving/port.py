@@ -23,7 +23,8 @@ from tiphys.runtime.clock import Clock
 from tiphys.runtime.component import CannotStart
 from tiphys.runtime.tasks import Runner
 from tiphys.wire.http import Handler
-from tiphys.wire.server import Limits, Server, reserve, serve
+from tiphys.wire.reserving import reserve
+from tiphys.wire.server import Limits, Server, serve
 from tiphys.wire.tls.contexts import Pem, ServerContext, server_context
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from tiphys.api.meta.objects import namespace_of as namespace_of
 from tiphys.api.meta.objects import phase_of as phase_of
 from tiphys.api.meta.objects import uid_of as uid_of
 from tiphys.api.pods.resources import may_be_of_a_class
-from tiphys.runtime.fnv import fnv32a
+from tiphys.runtime.binary.fnv import fnv32a
 
 Pod = dict[str, Any]
 ContainerSpec = dict[str, Any]

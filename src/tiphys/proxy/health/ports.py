@@ -14,7 +14,8 @@ from tiphys.proxy.health.reports import Health, service_handler
 from tiphys.proxy.nodeports import Hosts
 from tiphys.proxy.state import ServiceKey, ServiceState
 from tiphys.runtime.system.hosttools import CommandError
-from tiphys.wire.server import Server, reserve, serve
+from tiphys.wire.reserving import reserve
+from tiphys.wire.server import Server, serve
 
 log = logging.getLogger(__name__)
 

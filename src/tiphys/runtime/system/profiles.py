@@ -18,6 +18,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from types import FrameType
 
+from tiphys.runtime.binary.varint import varint
+
 HZ = 100
 MOST_SECONDS = 300.0
 _DEEPEST = 100
@@ -112,25 +114,16 @@ def task_profile(waiting: Mapping[Stack, int]) -> bytes:
     return _Profile(types).of(((stack, (count,)) for stack, count in waiting.items()), ("goroutine", "count", 1), 0)
 
 
-def _varint(number: int) -> bytes:
-    result = bytearray()
-    while number > 0x7F:
-        result.append(number & 0x7F | 0x80)
-        number >>= 7
-    result.append(number)
-    return bytes(result)
-
-
 def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
+    return varint(field << 3) + varint(value)
 
 
 def _bytes(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
+    return varint(field << 3 | 2) + varint(len(value)) + value
 
 
 def _packed(field: int, values: Iterable[int]) -> bytes:
-    return _bytes(field, b"".join(map(_varint, values)))
+    return _bytes(field, b"".join(map(varint, values)))
 
 
 class _Profile:

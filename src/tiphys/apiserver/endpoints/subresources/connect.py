@@ -5,8 +5,10 @@ Source: https://kubernetes.io/docs/tasks/access-application-cluster/access-clust
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from random import Random
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote as escape
 from urllib.parse import urlencode
@@ -21,13 +23,13 @@ from tiphys.apiserver.call import Call
 from tiphys.apiserver.endpoints.accept import WRITTEN, is_produced, not_produced
 from tiphys.apiserver.endpoints.options import WriteOptions
 from tiphys.apiserver.endpoints.subresources.connectoptions import log_query, ports_parameter
+from tiphys.apiserver.endpoints.subresources.servicelocation import candidates, port_name
 from tiphys.apiserver.endpoints.target import Target
 from tiphys.apiserver.endpoints.writing import attributes_of
 from tiphys.apiserver.registry.registries import Registries
 from tiphys.apiserver.requestinfo import is_true
 from tiphys.apiserver.streaming.addresses import NOT_ALLOWED, is_allowed
 from tiphys.apiserver.streaming.location import Location
-from tiphys.apiserver.webhooks.client import ready_endpoints
 from tiphys.runtime.lazily import Module
 from tiphys.wire.http import Response, Transport
 from tiphys.wire.websocket import is_websocket
@@ -81,6 +83,7 @@ class Connector:
         self._admission = admission
         self._dialer = dialer
         self._address_types = address_types
+        self._chance = Random()
 
     # -- pods
 
@@ -192,28 +195,27 @@ class Connector:
         return await self._proxy(call, scheme or "http", address, number)
 
     async def proxy_service(self, call: Call, target: Target) -> Response:
-        services = self._registries.get("", "services")
         scheme, name, port = split_name(call.info.name, "service")
-        service = services.object(await services.get(call.info.namespace, name))
         await self._admit(call, target, "ServiceProxyOptions", {"path": _rest(call)})
-        host, number = await self._endpoint_of(service, port)
+        host, number = await self._endpoint_of(call.info.namespace, name, port, call.info.name)
         return await self._proxy(call, scheme or "http", host, number)
 
-    async def _endpoint_of(self, service: Object, wanted: str) -> tuple[str, int]:
-        """The address and port of one ready endpoint of a service that is a pod, as its status says too.
+    async def _endpoint_of(self, namespace: str, name: str, port: str, asked: str) -> tuple[str, int]:
+        """The address and port of a ready endpoint of a service that is a pod, as its status says too: any of them.
 
-        Others are nobody's to reach: whoever may write endpoints could name any address.
+        Others are nobody's to reach: whoever may write endpoints could name any address. ``asked`` is the name as the
+        request has it. Raises 404 and 503.
         """
-        meta = service["metadata"]
-        port = _service_port(service, wanted)
-        slices = self._registries.get("discovery.k8s.io", "endpointslices")
-        for entry in await slices.all(meta["namespace"]):
-            if entry.labels.get("kubernetes.io/service-name") != meta["name"]:
-                continue
-            for target, address, number in ready_endpoints(slices.shared_object(entry), port.get("name") or ""):
-                if is_allowed(address) and await self._is_pod(meta["namespace"], target, address):
-                    return address, number
-        raise errors.service_unavailable(f"no endpoints available for service {quote(meta['name'])}")
+        services, endpoints = (self._registries.get("", plural) for plural in ("services", "endpoints"))
+        if re.fullmatch(r"[+-]?[0-9]{1,18}", port):
+            port = port_name(services.object(await services.get(namespace, name)), int(port))
+        listed = endpoints.shared_object(await endpoints.get(namespace, name))
+        if not listed.get("subsets"):
+            raise errors.service_unavailable(f"no endpoints available for service {quote(name)}")
+        for target, address, number in candidates(listed, port, self._chance):
+            if is_allowed(address) and await self._is_pod(namespace, target, address):
+                return address, number
+        raise errors.service_unavailable(f"no endpoints available for service {quote(asked)}")
 
     async def _is_pod(self, namespace: str, target: Object, address: str) -> bool:
         if target.get("namespace") != namespace or not target.get("name"):
@@ -283,11 +285,11 @@ def split_name(text: str, kind: str) -> tuple[str, str, str]:
     """``[scheme:]name[:port]`` as scheme, name and port; ``kind`` is what is named."""
     parts = text.split(":")
     match parts:
-        case [name]:
+        case [name] if name:
             return "", name, ""
-        case [name, port]:
+        case [name, port] if name:
             return "", name, port
-        case [scheme, name, port] if scheme in ("", "http", "https"):
+        case [scheme, name, port] if name and scheme in ("", "http", "https"):
             return scheme, name, port
     raise errors.bad_request(f"invalid {kind} request {quote(text)}")
 
@@ -305,20 +307,6 @@ def _port_of(pod: Object, wanted: str) -> int:
         return int(ports[0]["containerPort"]) if ports else 80
     named = next((port["containerPort"] for port in ports if port.get("name") == wanted), None)
     return int(named) if named is not None else _number(wanted)
-
-
-def _service_port(service: Object, wanted: str) -> Object:
-    ports: list[Object] = service["spec"].get("ports") or []
-    if not wanted:
-        if len(ports) == 1:
-            return ports[0]
-        candidates = [port for port in ports if not port.get("name")]
-    else:
-        candidates = [port for port in ports if wanted in (port.get("name"), str(port["port"]))]
-    if not candidates:
-        name = service["metadata"]["name"]
-        raise errors.service_unavailable(f"no service port {quote(wanted)} found for service {quote(name)}")
-    return candidates[0]
 
 
 def _container(pod: Object, wanted: str) -> str:

@@ -14,7 +14,7 @@ from tiphys.api.object import Object
 from tiphys.cloud.provider import CloudError, load_balancer_name
 from tiphys.cloud.providers.ec2.instances import instance_id
 from tiphys.cloud.providers.ec2.session import Answer, CallRefused, Ec2Config, Session
-from tiphys.runtime.fnv import fnv32a
+from tiphys.runtime.binary.fnv import fnv32a
 
 _MISSING = {"LoadBalancerNotFound", "TargetGroupNotFound", "ListenerNotFound"}
 

@@ -7,7 +7,7 @@ from google.protobuf.internal.encoder import _VarintBytes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiphys.wire.varint import read_varint, varint
+from tiphys.runtime.binary.varint import read_varint, varint
 
 
 @given(st.integers(0, (1 << 64) - 1))

@@ -1,0 +1,1 @@
+"""How numbers and checksums are written in bytes: leaves, pure."""
