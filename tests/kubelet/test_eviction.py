@@ -242,6 +242,8 @@ def test_what_the_node_has_left(tmp_path: Path) -> None:
     assert signals["nodefs.available"].capacity != signals["imagefs.available"].capacity
     for signal in signals.values():
         assert 0 <= signal.available <= signal.capacity
+    left = read_signals(Places(str(tmp_path), str(tmp_path / "gone"), str(tmp_path)), "no-such-cgroup")
+    assert signals.keys() - left.keys() == {"imagefs.available", "imagefs.inodesFree"}
 
 
 def test_how_many_processes_a_pod_has(tmp_path: Path) -> None:

@@ -178,6 +178,27 @@ def test_what_cannot_be_removed_holds_up_no_other() -> None:
     play(AT_ANY_AGE, scene)
 
 
+def test_two_that_remove_at_once_are_in_nobodys_way() -> None:
+    """Eviction does while the collection that comes every five minutes waits for the runtime."""
+
+    async def scene(disk: Disk) -> None:
+        for name in ("a", "b"):
+            disk.add(name, 5)
+        disk.other = 90 * PERCENT
+        ask = disk.image_filesystems
+
+        async def slow() -> ImageFilesystems:
+            await disk.clock.sleep(5)
+            return await ask()
+
+        disk.image_filesystems = slow  # type: ignore[method-assign]
+        first, second = await asyncio.gather(disk.gc.collect(), disk.gc.remove_unused(), return_exceptions=True)
+        assert isinstance(first, ImageGCFailure)  # it removed both, and more would have had to go
+        assert (second, disk.images) == ([], {})
+
+    play(AT_ANY_AGE, scene)
+
+
 def test_an_image_that_was_just_pulled_stays() -> None:
     async def scene(disk: Disk) -> None:
         disk.add("new", 20)

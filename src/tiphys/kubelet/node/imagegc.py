@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/#con
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,9 +89,19 @@ class ImageGC:
         self._disk = disk
         self._records: dict[str, _Record] = {}
         self._began = clock.now()
+        self._one_at_a_time = asyncio.Lock()
 
     async def collect(self) -> list[str]:
         """One round; gives what was removed. Raises ``RuntimeFailure``, and ``ImageGCFailure`` if it is not enough."""
+        async with self._one_at_a_time:
+            return await self._collect()
+
+    async def remove_unused(self) -> list[str]:
+        """Remove all that can go. Raises ``RuntimeFailure`` and ``ImageGCFailure``."""
+        async with self._one_at_a_time:
+            return (await self._free(None, await self._unused()))[0]
+
+    async def _collect(self) -> list[str]:
         if self._policy.high >= 100 and not self._policy.maximum_age:
             return []
         images = await self._unused()
@@ -119,10 +130,6 @@ class ImageGC:
             self._event("Warning", "FreeDiskSpaceFailed", message)
             raise ImageGCFailure(message)
         return [*removed, *gone]
-
-    async def remove_unused(self) -> list[str]:
-        """Remove all that can go. Raises ``RuntimeFailure`` and ``ImageGCFailure``."""
-        return (await self._free(None, await self._unused()))[0]
 
     async def _remove_old(self, images: Sequence[Image]) -> list[str]:
         """Those that were not used for too long; none until this kubelet has watched for as long."""

@@ -6,6 +6,7 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from tiphys.kubelet.node.signals import (
 from tiphys.kubelet.node.storage import filesystem_of
 from tiphys.kubelet.node.thresholds import Signal
 from tiphys.kubelet.runtime.service import ImageService
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,11 @@ def read_signals(places: Places, pods_cgroup: str) -> dict[str, Signal]:
         (places.images, IMAGE_DISK, IMAGE_INODES),
         (places.containers, CONTAINER_DISK, CONTAINER_INODES),
     ):
-        whole = filesystem_of(path)
+        try:
+            whole = filesystem_of(path)
+        except OSError as error:  # the others count all the same
+            log.warning("cannot measure what %s and %s are about: %s", disk, inodes, error)
+            continue
         signals[disk] = Signal(whole.available, whole.capacity)
         if whole.inodes:  # some file systems count none
             signals[inodes] = Signal(whole.inodes_free, whole.inodes)
