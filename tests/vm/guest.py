@@ -178,15 +178,24 @@ def limits() -> str:
     uid = get("pod", "limited")["metadata"]["uid"]
     folder = _pod_cgroup(uid)
     inside = [_limits_of(child) for child in folder.iterdir() if child.is_dir()]
-    assert (wanted := ("50000 100000", str(48 << 20))) in inside, inside
+    wanted = ("50000 100000", str(48 << 20))
+    assert wanted in inside, inside
     assert _limits_of(folder) == wanted, _limits_of(folder)
+    [own] = [child for child in folder.iterdir() if child.is_dir() and _limits_of(child) == wanted]
+    swap = (own / "memory.swap.max").read_text().strip()
+    assert swap == "0", f"the container may swap {swap} bytes"
+    processes = int((folder / "pids.current").read_text())
+    [node] = ready()
+    summary = json.loads(kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
+    [shown] = [pod["process_stats"]["process_count"] for pod in summary["pods"] if pod["podRef"]["uid"] == uid]
+    assert shown == processes > 0, (shown, processes)
     capacity = int(get("node", "vm")["status"]["capacity"]["memory"].removesuffix("Ki")) << 10
     everything = folder.parent
     assert _limits_of(everything) == ("max 100000", str(capacity)), _limits_of(everything)
     weights = {each: (CGROUPS / each / "cpu.weight").read_text().strip() for each in _classes(everything)}
     return (
         f"the pod {folder.relative_to(CGROUPS)} {_limits_of(folder)}, its containers {inside}; all pods"
-        f" {_limits_of(everything)}; weights {weights}"
+        f" {_limits_of(everything)}; weights {weights}; no swap; {processes} processes"
     )
 
 
@@ -369,10 +378,18 @@ def inhibitors() -> Iterable[str]:
 
 
 def came_back() -> str:
+    """What is to run runs again; a pod that is never to be restarted has ended."""
     wait(lambda: ready("vm"), "the node after the reboot")
-    wait(lambda: status("limited").get("phase") == "Running", "the pod after the reboot")
-    restarts = wait(lambda: status("limited")["containerStatuses"][0]["restartCount"], "the count of restarts")
-    return f"restarted {restarts} times"
+
+    def running() -> Any:
+        statuses = [pod["status"] for pod in get("pods", "-n", "tiphys-demo")["items"]]
+        containers = [each for status in statuses for each in status.get("containerStatuses") or [{}]]
+        return containers if containers and all(each.get("ready") for each in containers) else None
+
+    restarts = [each["restartCount"] for each in wait(running, "the demo's pods after the reboot")]
+    assert all(restarts), restarts
+    ended = wait(lambda: status("limited")["phase"] in ("Failed", "Succeeded") and status("limited"), "its end")
+    return f"the demo's containers were restarted {restarts} times; one that is not to be restarted is {ended['phase']}"
 
 
 def ended_gracefully() -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tiphys.kubelet import labels
 from tiphys.kubelet.cgroups.names import place
@@ -16,6 +16,7 @@ from tiphys.kubelet.node.measures import (
     Pressures,
     Use,
     cgroup_pressures,
+    cgroup_processes,
     cgroup_use,
     pid_behind,
     process_use,
@@ -214,6 +215,9 @@ class SnapshotTaker:
     ) -> RunningPod:
         cgroup = self._cgroup(pod) if pod is not None else ""
         running = tuple(self._running(containers, cgroup))
+        processes = cgroup_processes(place(cgroup)) if cgroup else None
+        if processes is not None:  # the same as eviction counts; containerd 1.6 has no figures of systemd's slices
+            stats = replace(stats, processes=processes)
         return RunningPod(sandbox, pod, running, stats, storage, tuple(claims), self._pressures(place(cgroup)))
 
     async def _stats(self) -> Sequence[ContainerStats]:
