@@ -278,7 +278,7 @@ def test_the_first_of_two_static_pods_of_one_name_counts(tmp_path: Path) -> None
         one, two = (pod("agent") for _ in range(2))
         for number, static in enumerate((one, two)):
             static["metadata"] |= {"uid": f"static-{number}", "annotations": source}
-        world.kubelet._static.changed([one, two])
+        world.kubelet._static.follow("file")([one, two])
         await world.clock.sleep(10)
         assert world.started("main") == 1
         text = 'Error validating pod agent_default(static-1) from file due to duplicate pod name "agent", ignoring'
@@ -302,22 +302,22 @@ def test_static_pods_are_admitted_against_what_the_node_has(tmp_path: Path) -> N
         world.add(pod("guest", container("guest", resources={"requests": {"cpu": "3"}})))
         await world.until(lambda: world.ready("guest"), 10)
         large = static("large", "5")
-        world.kubelet._static.changed([large])
+        world.kubelet._static.follow("file")([large])
         await world.clock.sleep(10)
         reason, text = next(event for event in world.api.events() if event[0] == "UnexpectedAdmissionError")
         assert text == (
             "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of"
             " pods to preempt: no set of running pods found to reclaim resources: [(res: cpu, q: 1000), ]"
         )
-        world.kubelet._static.changed([large])
+        world.kubelet._static.follow("file")([large])
         await world.clock.sleep(10)
         assert [event[0] for event in world.api.events()].count(reason) == 1
         assert world.started("large") == 0
-        world.kubelet._static.changed([static("small", "2")])
+        world.kubelet._static.follow("file")([static("small", "2")])
         await world.until(lambda: world.started("small") == 1, 60)
         assert world.phase("guest") == "Failed"
         assert ("Preempting", "Preempted in order to admit critical pod") in world.api.events()
-        world.kubelet._static.changed([])
+        world.kubelet._static.follow("file")([])
         await world.until(lambda: world.kubelet.workers.phase("static-small") is None, 60)
 
     play(tmp_path, scene)
@@ -326,7 +326,7 @@ def test_static_pods_are_admitted_against_what_the_node_has(tmp_path: Path) -> N
 def test_static_pods_are_admitted_before_the_node_is_known(tmp_path: Path) -> None:
     async def scene(world: World) -> None:
         world.kubelet.node.node = None
-        world.kubelet._static.changed([static("large", "5"), static("small", "1")])
+        world.kubelet._static.follow("file")([static("large", "5"), static("small", "1")])
         await world.until(lambda: world.started("small") == 1, 10)
         assert world.started("large") == 0
 

@@ -229,8 +229,8 @@ def test_flags_win_over_the_file_and_unknown_ones_are_refused(tmp_path: Path) ->
     )
     with pytest.raises(FlagError, match="unrecognized feature gate: A"):
         parser().parse(["--kubeconfig=/k", "--feature-gates=A=true"])
-    file.write_text(f"{HEAD}staticPodURL: http://x\n")
-    with pytest.raises(ConfigError, match="upstream's field staticPodURL is not supported"):
+    file.write_text(f"{HEAD}tracing: {{endpoint: x}}\n")
+    with pytest.raises(ConfigError, match="upstream's field tracing is not supported"):
         configuration(parser().parse(["--kubeconfig=/k", f"--config={file}"]))
 
 

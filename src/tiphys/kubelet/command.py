@@ -22,7 +22,9 @@ from tiphys.client.throttle import RequestRate
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configfile import (
     FIELDS,
+    VERSION,
     Setter,
+    apply_document,
     apply_file,
     ciphers,
     oom_score,
@@ -31,11 +33,13 @@ from tiphys.kubelet.configfile import (
     set_gates,
     setting,
 )
+from tiphys.kubelet.dropins import merged
 from tiphys.kubelet.idleflags import SAME, WHY
 from tiphys.kubelet.images.providerconfig import ProviderConfigError
 from tiphys.kubelet.node.machine import default_node_name
 from tiphys.kubelet.node.preparing import prepare
 from tiphys.kubelet.quantities import value
+from tiphys.kubelet.sources.url import parse_headers
 from tiphys.kubelet.topology.cpu_manager import CpuStateUnfit
 from tiphys.kubelet.topology.memory_manager import MemoryStateUnfit
 from tiphys.kubelet.topology.setup import CannotAssign
@@ -45,6 +49,7 @@ from tiphys.runtime.component import (
     Ready,
     launch,
     log_as_file_says,
+    parse_document,
     read_file,
     whenever,
 )
@@ -58,6 +63,8 @@ LIMITS = RequestRate(50, 100)
 HEALTHZ_PORT = 10248
 MAX_OPEN_FILES = 1_000_000
 OOM_SCORE = -999
+_MASKED = "<masked>"
+"""Stands for headers, which may be passwords."""
 EVICTION_HARD = {
     "memory.available": "100Mi",
     "nodefs.available": "10%",
@@ -86,6 +93,13 @@ def parse_reserved(text: str) -> list[dict[str, Any]]:
     return nodes
 
 
+def _headers(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_headers(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _cloud(text: str) -> bool:
     """Whether the node is a cloud's."""
     if text not in ("", EXTERNAL):
@@ -99,6 +113,7 @@ def parser() -> FlagParser:
     flags.add_feature_gates()
     add = flags.add_argument
     add("--config", help="file with a KubeletConfiguration")
+    add("--config-dir", help="folder of files *.conf, each of which is merged over that one in turn")
     add("--kubeconfig", help="how to reach the API server", required=True)
     add("--bootstrap-kubeconfig", help="how to ask for a first certificate, if --kubeconfig has none that is valid")
     add("--cert-dir", help="folder of the certificates that the kubelet makes or asks for (/var/lib/kubelet/pki)")
@@ -116,6 +131,8 @@ def parser() -> FlagParser:
     add("--register-with-taints", help="taints of the node: key=value:effect,…")
     flags.add_bool("--register-node", default=None, help="register the node at the API server")  # type: ignore[arg-type]
     add("--pod-manifest-path", help="folder of static pods")
+    add("--manifest-url", help="URL of static pods")
+    add("--manifest-url-header", type=_headers, action="extend", help="what is said there: a:hello,b:again,…")
     add("--address", help="address to listen on")
     add("--port", type=int, help="port to listen on")
     add("--tls-cert-file", help="certificate of the kubelet's server")
@@ -188,6 +205,7 @@ def _add_periods(flags: FlagParser) -> None:
         ("authorization-webhook-cache-unauthorized-ttl", "the same of what is not"),
         ("eviction-pressure-transition-period", "how long a node stays under pressure"),
         ("file-check-frequency", "how often the folder of static pods is read at least"),
+        ("http-check-frequency", "how often static pods of a URL are asked for"),
         ("node-status-update-frequency", "how often the node's status is looked at"),
         ("runtime-request-timeout", "how long the container runtime may take to answer"),
         ("sync-frequency", "how often a pod is looked at at least"),
@@ -230,6 +248,9 @@ _FLAGS: dict[str, Setter] = {
     "register_with_taints": lambda config, text: setattr(config, "taints", parse_taints(text)),
     "register_node": setting("register_node"),
     "pod_manifest_path": setting("static_pod_path", path_of),
+    "manifest_url": setting("static_url"),
+    "manifest_url_header": setting("static_headers", tuple),
+    "http_check_frequency": setting("http_check_frequency"),
     "address": setting("address"),
     "port": setting("port"),
     "rotate_certificates": setting("rotate_certificates"),
@@ -307,10 +328,12 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
     config.fail_swap_on, config.max_open_files, config.oom_score_adjust = True, MAX_OPEN_FILES, OOM_SCORE
     config.cert_dir = Path(given.cert_dir or config.root / "pki")
     endpoint = ""
-    if given.config:
+    if given.config_dir:
+        endpoint = apply_document(config, _merged(given.config, given.config_dir), given.config_dir)
+    elif given.config:
         endpoint = apply_file(config, read_file(Path(given.config)), given.config)
-        if config.merges_eviction:
-            config.eviction_hard = EVICTION_HARD | config.eviction_hard
+    if config.merges_eviction:
+        config.eviction_hard = EVICTION_HARD | config.eviction_hard
     for name, setter in _FLAGS.items():
         if (value := getattr(given, name)) is not None:
             try:
@@ -326,6 +349,13 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
     return config, config.runtime_socket
 
 
+def _merged(file: str | None, folder: str) -> dict[str, Any]:
+    """What the file of configuration and the folder beside it say together. Raises ``ConfigError``."""
+    document = parse_document(read_file(Path(file)), file, "KubeletConfiguration", VERSION) if file else {}
+    # As upstream's: a folder merges over the file with its defaults, and this is the one default that is a map.
+    return merged({"evictionHard": dict(EVICTION_HARD), **document}, Path(folder), VERSION)
+
+
 def _socket(flag: str, endpoint: str) -> str:
     if not endpoint.startswith(("unix://", "/")):
         raise CannotStart(f"{flag} {endpoint} is not a Unix socket")
@@ -339,7 +369,7 @@ def main(argv: Sequence[str]) -> int:
 def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
     config, socket = configuration(flags)
     log_as_file_says(config.logging, flags)
-    config.flags = parser().values(flags)
+    config.flags = parser().values(flags) | ({"manifest_url_header": _MASKED} if flags.manifest_url_header else {})
     if os.geteuid() != 0:
         raise CannotStart("the kubelet must be run as root, as it mounts volumes and manages cgroups")
     prepare(config)

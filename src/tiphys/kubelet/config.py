@@ -59,6 +59,10 @@ class KubeletConfig:
     runtime_timeout: float = 120.0
     """Seconds that the runtime may take to answer, beside what it waits for."""
     static_pod_path: Path | None = None
+    static_url: str = ""
+    static_headers: tuple[tuple[str, str], ...] = ()
+    http_check_frequency: float = 20.0
+    """Where static pods are asked for, too, with which headers, and after how many seconds again."""
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     resolver_file: str = field(default_factory=default_resolver_file)

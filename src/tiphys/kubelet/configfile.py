@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,10 @@ def _cpus(text: Any) -> str:
     return str(text)
 
 
+def _headers(given: dict[str, list[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, text) for name, texts in given.items() for text in texts)
+
+
 FIELDS: dict[str, Setter] = {
     "evictionHard": set_eviction,
     "evictionSoft": setting("eviction_soft", by_signal),
@@ -147,6 +151,9 @@ FIELDS: dict[str, Setter] = {
     "evictionMinimumReclaim": setting("eviction_reclaim", by_signal),
     "featureGates": set_gates,
     "staticPodPath": setting("static_pod_path", path_of),
+    "staticPodURL": setting("static_url"),
+    "staticPodURLHeader": setting("static_headers", _headers),
+    "httpCheckFrequency": setting("http_check_frequency", durations.seconds),
     "healthzBindAddress": setting("healthz_address"),
     "healthzPort": setting("healthz_port"),
     "rotateCertificates": setting("rotate_certificates"),
@@ -228,7 +235,11 @@ FIELDS: dict[str, Setter] = {
 
 def apply_file(config: KubeletConfig, text: str | bytes, source: str) -> str:
     """Set what a KubeletConfiguration says; gives its containerRuntimeEndpoint. Raises ``ConfigError``."""
-    document = parse_document(text, source, "KubeletConfiguration", VERSION)
+    return apply_document(config, parse_document(text, source, "KubeletConfiguration", VERSION), source)
+
+
+def apply_document(config: KubeletConfig, document: Mapping[str, Any], source: str) -> str:
+    """The same of what a file holds, without its kind. Raises ``ConfigError``."""
     endpoint = ""
     for name, given in document.items():
         if given is None or _says_nothing(name, given):

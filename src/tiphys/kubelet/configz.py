@@ -7,7 +7,7 @@ https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tiphys.kubelet.config import KubeletConfig
@@ -29,7 +29,6 @@ FIXED: dict[str, Any] = {
     "eventBurst": 100,
     "eventRecordQPS": 50,
     "hairpinMode": "promiscuous-bridge",
-    "httpCheckFrequency": "20s",
     "iptablesDropBit": 15,
     "iptablesMasqueradeBit": 14,
     "localStorageCapacityIsolation": True,
@@ -136,7 +135,10 @@ def describe(config: KubeletConfig) -> dict[str, Any]:
         "serializeImagePulls": config.serialize_image_pulls,
         "shutdownGracePeriod": seconds_text(config.shutdown_period),
         "shutdownGracePeriodCriticalPods": seconds_text(config.shutdown_period_critical),
+        "httpCheckFrequency": seconds_text(config.http_check_frequency),
         "staticPodPath": str(config.static_pod_path or ""),
+        **({"staticPodURL": config.static_url} if config.static_url else {}),
+        **({"staticPodURLHeader": _masked(config.static_headers)} if config.static_headers else {}),
         "kubeAPIBurst": config.api_burst or 100,
         "kubeAPIQPS": config.api_qps or 50,
         "kubeReserved": dict(config.kube_reserved),
@@ -156,6 +158,11 @@ def _logging(settings: LogSettings) -> dict[str, Any]:
     rows = [{"filePattern": pattern, "verbosity": number} for pattern, number in settings.modules.items()]
     given = {"format": settings.form, "verbosity": settings.verbosity}
     return given | ({"vmodule": rows} if rows else {})
+
+
+def _masked(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Their names: what they say may be a password."""
+    return {name: ["<masked>"] for name, _ in headers}
 
 
 def _texts(periods: Mapping[str, float]) -> dict[str, str]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 _CADVISOR = "what containers use is read from their groups when it is asked for, and kept nowhere"
 _GROUPS = "programs of the system stay in the groups in which they were started"
 _LOCK = "no lock keeps a second kubelet out"
-_MANIFESTS = "static pods are read from a folder only"
 _SWEEP = "dead containers go when their pods do, or by --maximum-dead-containers-per-container"
 
 WHY: dict[str, str] = {
-    "config-dir": "one file of configuration is read, that of --config",
     "cpu-cfs-quota-period": "limits of processors are enforced over 100 ms",
     "cpu-manager-reconcile-period": "containers are given their processors every 10 seconds",
     "enable-controller-attach-detach": "volumes are attached by kube-controller-manager",
@@ -59,7 +57,6 @@ WHY: dict[str, str] = {
         _GROUPS,
     ),
     **dict.fromkeys(("exit-on-lock-contention", "lock-file"), _LOCK),
-    **dict.fromkeys(("http-check-frequency", "manifest-url", "manifest-url-header"), _MANIFESTS),
     **dict.fromkeys(("maximum-dead-containers", "minimum-container-ttl-duration"), _SWEEP),
 }
 """Beside those that several components have."""

@@ -86,6 +86,7 @@ from tiphys.kubelet.shutdown.logind import Logind
 from tiphys.kubelet.shutdown.manager import LoginManager, ShutdownManager
 from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror_of
 from tiphys.kubelet.sources.static_set import StaticSet
+from tiphys.kubelet.sources.url import UrlPods
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.topology import cpusets, numa
@@ -402,7 +403,7 @@ class Kubelet:
             runner=runner,
             shown=self.pods.store.get,
             offer=self._intake.offer,
-            followed=config.static_pod_path is not None,
+            sources=[name for name, given in (("file", config.static_pod_path), ("http", config.static_url)) if given],
         )
         self.pleg = PodLifecycle(
             runtime=self.runtime, clock=clock, runner=runner, changed=self._poke, figures=self.figures
@@ -529,7 +530,7 @@ class Kubelet:
             await self.pods.wait_synced()
             self._follow_pods()
             ready()
-            self._housekeeping.start(runner)
+            runner.spawn(self._clean_up_in_time(), "clean-up")
             runner.supervise(self._eviction.run, "eviction")
             runner.supervise(OomWatcher(self._reporter.event).run, "the kernel's log")
             if self._shutdown.wanted:
@@ -564,12 +565,26 @@ class Kubelet:
         await self.devices.start_serving()
 
     def _follow_static_pods(self) -> None:
-        folder, config = self.config.static_pod_path, self.config
-        if folder is not None:
-            static = StaticPods(
-                folder, config.node_name, self.clock, self._static.changed, period=config.file_check_frequency
-            )
+        config, clock, node = self.config, self.clock, self.config.node_name
+        if (folder := config.static_pod_path) is not None:
+            changed = self._static.follow("file")
+            static = StaticPods(folder, node, clock, changed, period=config.file_check_frequency)
             self._runner.supervise(static.run, "static pods")
+        if config.static_url:
+            distant = UrlPods(
+                config.static_url,
+                config.static_headers,
+                node_name=node,
+                clock=clock,
+                changed=self._static.follow("http"),
+                period=config.http_check_frequency,
+            )
+            self._runner.supervise(distant.run, "static pods of a URL")
+
+    async def _clean_up_in_time(self) -> None:
+        """Clean up once every source of pods was heard: until then nobody knows what belongs to no pod."""
+        await self._static.complete.wait()
+        self._housekeeping.start(self._runner)
 
     async def _register(self) -> None:
         """Register the node, keep it reported, and show the static pods that began before it was known."""

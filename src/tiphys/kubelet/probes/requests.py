@@ -69,16 +69,47 @@ async def get(
     scheme: str, host: str, port: int, path: str, headers: Sequence[tuple[str, str]], timeout: float
 ) -> ProbeAnswer:
     """GET, following redirects on the same host. Raises ``RequestFailure``."""
-    url = probe_url(scheme, host, port, path)
+    return await _follow(probe_url(scheme, host, port, path), headers, timeout, _PROBE)
+
+
+async def fetch(text: str, headers: Sequence[tuple[str, str]], timeout: float, most: int) -> ProbeAnswer:
+    """GET a URL, of which the certificate is verified, following redirects anywhere; at most so many bytes of the body
+    are read. Raises ``RequestFailure``."""
+    try:
+        url = redirected(probe_url("https", "localhost", 443, "/"), text) if "://" in text else None
+    except UrlError as error:
+        raise RequestFailure(f'Get "{text}": {error}') from error
+    if url is None:
+        raise RequestFailure(f'Get "{text}": unsupported protocol scheme ""')
+    return await _follow(url, headers, timeout, _Way(most, leaves_host=True, verify=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """``leaves_host``: whether redirects to other hosts are followed."""
+
+    most: int
+    leaves_host: bool = False
+    verify: bool = False
+
+
+_PROBE = _Way(MAX_BODY)
+_SECRET = frozenset(("authorization", "www-authenticate", "cookie", "cookie2"))
+"""Headers that no other host gets."""
+
+
+async def _follow(url: Url, headers: Sequence[tuple[str, str]], timeout: float, way: _Way) -> ProbeAnswer:
     try:
         async with asyncio.timeout(timeout):
             for _ in range(_MAX_REDIRECTS):
-                answer = await _get_once(url, headers)
+                answer = await _get_once(url, headers, way)
                 if answer.status not in REDIRECTS or not answer.location:
                     return answer
                 target = redirected(url, answer.location)
                 if target.host.lower() != url.host.lower():
-                    return answer
+                    if not way.leaves_host:
+                        return answer
+                    headers = [(name, value) for name, value in headers if name.lower() not in _SECRET]
                 url = target
             raise RequestFailure(f'Get "{url}": stopped after {_MAX_REDIRECTS} redirects')
     except UrlError as error:
@@ -102,8 +133,13 @@ def _insecure_context() -> ssl.SSLContext:
     return client_context(verify=False)
 
 
-async def _get_once(url: Url, headers: Sequence[tuple[str, str]]) -> ProbeAnswer:
-    tls = _insecure_context() if url.scheme == "https" else None
+@functools.cache
+def _secure_context() -> ssl.SSLContext:
+    return client_context()
+
+
+async def _get_once(url: Url, headers: Sequence[tuple[str, str]], way: _Way) -> ProbeAnswer:
+    tls = (_secure_context() if way.verify else _insecure_context()) if url.scheme == "https" else None
     reader, writer = await asyncio.open_connection(url.host, url.port, ssl=tls)
     try:
         own_host = next((value for name, value in headers if name.lower() == "host"), url.authority)
@@ -112,7 +148,7 @@ async def _get_once(url: Url, headers: Sequence[tuple[str, str]]) -> ProbeAnswer
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-        body = await _read_body(reader, fields)
+        body = await _read_body(reader, fields, way.most)
         return ProbeAnswer(int(head[0].split(" ", 2)[1]), body, fields.get("location", ""))
     finally:
         writer.close()
@@ -120,24 +156,25 @@ async def _get_once(url: Url, headers: Sequence[tuple[str, str]]) -> ProbeAnswer
             await writer.wait_closed()
 
 
-async def _read_body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
-    """At most ``MAX_BODY`` bytes of the body; the rest does not matter to a probe."""
+async def _read_body(reader: asyncio.StreamReader, fields: dict[str, str], most: int) -> bytes:
+    """At most so many bytes of the body; the rest does not matter."""
     if "content-length" in fields:
-        return await _read_up_to(reader, min(int(fields["content-length"]), MAX_BODY))
+        return await reader.readexactly(min(int(fields["content-length"]), most))
     if "chunked" not in fields.get("transfer-encoding", ""):
-        return await _read_up_to(reader, MAX_BODY)
-    body = b""
-    while len(body) < MAX_BODY:
+        return await _read_up_to(reader, most)
+    body = bytearray()
+    while len(body) < most:
         size = int((await reader.readline()).split(b";")[0].strip() or b"0", 16)
         if size == 0:
             break
-        body += await reader.readexactly(size)
-        await reader.readline()
-    return body[:MAX_BODY]
+        body += await reader.readexactly(min(size, most - len(body)))
+        if len(body) < most:
+            await reader.readline()
+    return bytes(body)
 
 
 async def _read_up_to(reader: asyncio.StreamReader, limit: int) -> bytes:
-    body = b""
+    body = bytearray()
     while len(body) < limit and (piece := await reader.read(limit - len(body))):
         body += piece
-    return body
+    return bytes(body)

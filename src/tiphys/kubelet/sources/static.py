@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tiphys.api.object import Object
 from tiphys.client import errors
@@ -32,25 +33,44 @@ class ManifestError(ValueError):
 
 
 def read_manifest(text: str, file: str, node_name: str, now: str) -> Pod:
-    """A static pod from a manifest. Its uid is made from its contents: another manifest is another pod."""
-    try:
-        manifest = yamltext.load(text)
-    except yamltext.YAMLError as error:
-        raise ManifestError(f"{file} is not YAML: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != "Pod" or not isinstance(manifest.get("spec"), dict):
+    """A static pod from a file. Its uid is made from its contents: another manifest is another pod. Raises
+    ``ManifestError``."""
+    manifest = load_manifest(text, file)
+    if not is_pod(manifest):
         raise ManifestError(f"{file} does not hold a Pod")
+    pod = static_pod(manifest, file, f"host:{node_name}file:{file}", node_name, ("file", now))
+    tolerations = pod["spec"].setdefault("tolerations", [])
+    if not any(t.get("operator") == "Exists" and t.get("effect") == "NoExecute" for t in tolerations):
+        tolerations.append({"operator": "Exists", "effect": "NoExecute"})
+    return pod
+
+
+def load_manifest(text: str | bytes, source: str) -> Any:
+    """Raises ``ManifestError``."""
+    try:
+        return yamltext.load(text)
+    except yamltext.YAMLError as error:
+        raise ManifestError(f"{source} is not YAML: {error}") from error
+
+
+def is_pod(manifest: Any) -> bool:
+    return isinstance(manifest, dict) and manifest.get("kind") == "Pod" and isinstance(manifest.get("spec"), dict)
+
+
+def static_pod(manifest: Object, source: str, salt: str, node_name: str, seen: tuple[str, str]) -> Pod:
+    """The pod of a manifest; ``salt`` makes it another than that of another place, ``seen`` says by which way it came
+    and when. Raises ``ManifestError``."""
     meta: Object = manifest.setdefault("metadata", {})
-    if not meta.get("name"):
-        raise ManifestError(f"{file}: the pod has no name")
-    digest = hashlib.md5(
-        json.dumps(manifest, sort_keys=True).encode() + f"host:{node_name}file:{file}".encode(), usedforsecurity=False
-    ).hexdigest()
-    meta["uid"] = meta.get("uid") or digest
+    if not isinstance(meta, dict) or not meta.get("name"):
+        raise ManifestError(f"{source}: the pod has no name")
+    digest = hashlib.md5(json.dumps(manifest, sort_keys=True).encode() + salt.encode(), usedforsecurity=False)
+    meta["uid"] = meta.get("uid") or digest.hexdigest()
     meta["name"] = f"{meta['name']}-{node_name.lower()}"
     meta["namespace"] = meta.get("namespace") or "default"
     meta["creationTimestamp"] = None
     annotations = meta["annotations"] = dict(meta.get("annotations") or {})
-    annotations |= {CONFIG_SOURCE: "file", CONFIG_SEEN: now, CONFIG_HASH: meta["uid"]}
+    way, now = seen
+    annotations |= {CONFIG_SOURCE: way, CONFIG_SEEN: now, CONFIG_HASH: meta["uid"]}
     _default_spec(manifest["spec"], node_name)
     manifest["apiVersion"] = "v1"
     manifest["status"] = {"phase": "Pending"}
@@ -65,9 +85,6 @@ def _default_spec(spec: Object, node_name: str) -> None:
     spec.setdefault("dnsPolicy", "ClusterFirst")
     spec.setdefault("securityContext", {})
     spec.setdefault("enableServiceLinks", True)
-    tolerations = spec.setdefault("tolerations", [])
-    if not any(t.get("operator") == "Exists" and t.get("effect") == "NoExecute" for t in tolerations):
-        tolerations.append({"operator": "Exists", "effect": "NoExecute"})
     for field in ("initContainers", "containers"):
         for container in spec.get(field) or []:
             container.setdefault("terminationMessagePath", "/dev/termination-log")

@@ -1,12 +1,13 @@
-"""The static pods of this node as their folder shows them now, and what becomes of their mirrors in the API.
+"""The static pods of this node as their folder and URL show them now, and what becomes of their mirrors in the API.
 
 Source: https://kubernetes.io/docs/tasks/configure-pod-container/static-pod/
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tiphys.client import errors
 from tiphys.kubelet.pod import pods
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 class StaticSet:
     """``shown(namespace, name)`` gives a pod of the API; ``offer`` admits a new pod, or turns it away for good, as any
-    other; ``followed`` is whether a folder is looked at at all."""
+    other; ``sources`` are where pods come from. Until each has been heard nobody's absence means anything."""
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class StaticSet:
         runner: Runner,
         shown: Callable[[str, str], Pod | None],
         offer: Callable[[Pod], None],
-        followed: bool,
+        sources: Collection[str],
     ) -> None:
         self._workers = workers
         self._status = status
@@ -43,14 +44,39 @@ class StaticSet:
         self._runner = runner
         self._shown = shown
         self._offer = offer
-        self._followed = followed
+        self._silent = set(sources)
+        self._listed: dict[str, list[Pod]] = {source: [] for source in sources}
+        self._doubtful: set[tuple[str, str]] = set()
+        """Mirrors of which nobody knows yet whose they are."""
+        self.complete = asyncio.Event()
+        """Every source has been heard."""
+        if not self._silent:
+            self.complete.set()
         self.by_uid: dict[str, Pod] = {}
 
     def find(self, namespace: str, name: str) -> Pod | None:
         return next((pod for pod in self.by_uid.values() if pods.key_of(pod) == f"{namespace}/{name}"), None)
 
-    def changed(self, listed: list[Pod]) -> None:
-        """The folder holds these pods now."""
+    def follow(self, source: str) -> Callable[[list[Pod]], None]:
+        """What to call with all pods of a source whenever they change."""
+
+        def changed(listed: list[Pod]) -> None:
+            self._listed[source] = listed
+            self._silent.discard(source)
+            self._changed([pod for pods_of in self._listed.values() for pod in pods_of])
+            if not self._silent and not self.complete.is_set():
+                self.complete.set()
+                self._settle_doubts()
+
+        return changed
+
+    def _settle_doubts(self) -> None:
+        for place in self._doubtful:
+            if (shown := self._shown(*place)) is not None and pods.is_mirror(shown):
+                self.mirror_changed(shown)
+        self._doubtful.clear()
+
+    def _changed(self, listed: list[Pod]) -> None:
         now = {pods.uid_of(pod): pod for pod in self._without_doubles(listed)}
         before, self.by_uid = self.by_uid, now
         for uid, pod in before.items():
@@ -73,7 +99,7 @@ class StaticSet:
         by_name: dict[str, Pod] = {}
         for pod in listed:
             if by_name.setdefault(pods.key_of(pod), pod) is not pod:
-                text = f"Error validating pod {pods.describe(pod)} from file due to duplicate pod name"
+                text = f"Error validating pod {pods.describe(pod)} from {pods.source_of(pod)} due to duplicate pod name"
                 message = f'{text} "{pods.name_of(pod)}", ignoring'
                 self._events.pod(pod, "Warning", "FailedValidation", message)
         return list(by_name.values())
@@ -85,7 +111,9 @@ class StaticSet:
             self._status.api_changed(pods.uid_of(pod))
             if pods.is_deleting(mirror) or not is_mirror_of(mirror, pod):
                 self._workers.poke(pods.uid_of(pod))
-        elif self._followed or not self.by_uid:
+        elif not self.complete.is_set():
+            self._doubtful.add((pods.namespace_of(mirror), pods.name_of(mirror)))
+        else:
             self._runner.spawn(self._delete_mirror(mirror), "mirror pod")
 
     def mirror_deleted(self, mirror: Pod) -> None:
