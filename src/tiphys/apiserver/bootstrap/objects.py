@@ -21,6 +21,7 @@ from tiphys.apiserver.bootstrap.addressleases import RENEW_SECONDS
 from tiphys.apiserver.bootstrap.identity import COLLECT_SECONDS, IdentityLease
 from tiphys.apiserver.bootstrap.kubernetes import KubernetesService
 from tiphys.apiserver.bootstrap.policy import bootstrap_policy
+from tiphys.apiserver.bootstrap.reconciling import reconcile
 from tiphys.apiserver.config import Config
 from tiphys.apiserver.registry import updating
 from tiphys.apiserver.registry.making import make_if_missing
@@ -94,7 +95,8 @@ class Bootstrap:
             ("roles", policy.roles),
             ("rolebindings", policy.rolebindings),
         )
-        await asyncio.gather(*(self._ensure(_RBAC, plural, obj) for plural, objects in rows for obj in objects))
+        registries = {plural: self._registries.get(_RBAC, plural) for plural, _ in rows}
+        await asyncio.gather(*(reconcile(registries[plural], obj) for plural, objects in rows for obj in objects))
 
     async def _ensure_flow_control(self) -> None:
         rows = (

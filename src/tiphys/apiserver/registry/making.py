@@ -42,8 +42,14 @@ async def make_if_missing(registry: Registry, wanted: Object, manager: str = "")
     meta = wanted["metadata"]
     await registry.store.cacher.ready()
     key = registry.store.key(meta.get("namespace", ""), meta["name"])
-    if registry.store.cacher.get(key) is not None:
-        return
+    if registry.store.cacher.get(key) is None:
+        await make(registry, wanted, manager)
+
+
+async def make(registry: Registry, wanted: Object, manager: str = "") -> None:
+    """As ``make_if_missing``, of an object that the cache may still have although it is gone."""
+    meta = wanted["metadata"]
+    key = registry.store.key(meta.get("namespace", ""), meta["name"])
     obj = copy(wanted)
     write = registry.write_context(namespace=meta.get("namespace", ""), manager=manager)
     creating.fill_system_fields(registry, obj["metadata"], write)
