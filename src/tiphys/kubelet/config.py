@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.kubelet.cgroups import enforcement
+from tiphys.kubelet.container.resources import QUOTA_PERIOD
 from tiphys.kubelet.images import verification
 from tiphys.kubelet.images.verification import VerificationPolicy
 from tiphys.kubelet.node.imagegc import ImagePolicy
@@ -18,6 +19,8 @@ from tiphys.kubelet.node.resolver import read_resolver
 from tiphys.kubelet.node.thresholds import Threshold, read_thresholds
 from tiphys.kubelet.quantities import exact
 from tiphys.kubelet.shutdown.groups import Period
+from tiphys.runtime import featuregates
+from tiphys.runtime.durations import seconds_text
 from tiphys.runtime.logs import LogSettings
 
 LEASE_SECONDS = 40
@@ -84,6 +87,8 @@ class KubeletConfig:
     kube_cgroup: str = ""
     """Cgroups of what runs beside the pods; somebody else makes them."""
     cpu_cfs_quota: bool = True
+    cpu_period: int = QUOTA_PERIOD
+    """Microseconds over which limits of processors are counted, if they are enforced."""
     system_reserved: dict[str, str] = field(default_factory=dict)
     kube_reserved: dict[str, str] = field(default_factory=dict)
     reserved_cpus: str = ""
@@ -220,6 +225,8 @@ class KubeletConfig:
             self.thresholds()
         except ValueError as error:
             wrong.append(str(error))
+        if wrong_period := self._period_problem():
+            wrong.append(wrong_period)
         wrong += verification.problems(self.image_verification, self.image_allowlist)
         if self.registry_burst < 0:
             text = f"registryBurst (--registry-burst) {self.registry_burst} must not be a negative number"
@@ -236,6 +243,14 @@ class KubeletConfig:
                 " (--serialize-image-pulls) is set to false"
             )
         return wrong
+
+    def _period_problem(self) -> str:
+        text = f"cpuCFSQuotaPeriod (--cpu-cfs-quota-period) {seconds_text(self.cpu_period / 1_000_000)}"
+        if featuregates.is_enabled("CustomCPUCFSQuotaPeriod", self.gates):
+            wrong = not 1_000 <= self.cpu_period <= 1_000_000
+            return f"invalid configuration: {text} must be between 1ms and 1sec, inclusive" if wrong else ""
+        needs = f"invalid configuration: {text} requires feature gate CustomCPUCFSQuotaPeriod"
+        return needs if self.cpu_period != QUOTA_PERIOD else ""
 
     def _cgroups(self) -> dict[str, str]:
         return {enforcement.SYSTEM: self.system_cgroup, enforcement.KUBE: self.kube_cgroup}

@@ -176,6 +176,7 @@ FIELDS: dict[str, Setter] = {
     "systemReservedCgroup": setting("system_cgroup"),
     "kubeReservedCgroup": setting("kube_cgroup"),
     "cpuCFSQuota": setting("cpu_cfs_quota"),
+    "cpuCFSQuotaPeriod": setting("cpu_period", lambda text: durations.parse(text) // 1000),
     "cpuManagerPolicy": setting("cpu_policy", one_of("none", "static")),
     "cpuManagerPolicyOptions": setting("cpu_policy_options", _words),
     "reservedSystemCPUs": setting("reserved_cpus", _cpus),

@@ -11,7 +11,6 @@ _LOCK = "no lock keeps a second kubelet out"
 _SWEEP = "dead containers go when their pods do, or by --maximum-dead-containers-per-container"
 
 WHY: dict[str, str] = {
-    "cpu-cfs-quota-period": "limits of processors are enforced over 100 ms",
     "cpu-manager-reconcile-period": "containers are given their processors every 10 seconds",
     "enable-controller-attach-detach": "volumes are attached by kube-controller-manager",
     "event-burst": "events are counted together when they repeat, and each source is limited",

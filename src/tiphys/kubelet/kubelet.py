@@ -242,7 +242,7 @@ class Kubelet:
             cgroup_driver=config.cgroup_driver,
             cgroup_root=config.cgroup_root,
             cgroups_per_qos=config.cgroups_per_qos,
-            enforce_cpu_limits=config.cpu_cfs_quota,
+            cpu_period=config.cpu_period if config.cpu_cfs_quota else 0,
             swap=SwapControl(config.swap_behavior, self._cgroup_files.unified, self.machine.swap, self.machine.memory)
             if self.machine.limits_swap
             else None,
@@ -489,6 +489,7 @@ class Kubelet:
             ),
             reserved=[(parse(one.cgroup, slices=slices), one) for one in config.reserved_cgroups],
             pod_pids=config.pod_pids_limit,
+            period=self.settings.cpu_period,
             active=self._active,
             event=self._reporter.event,
             figures=self.figures,

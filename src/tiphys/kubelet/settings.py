@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiphys.kubelet.cgroups.names import Name, of_all_pods, of_pod, of_uid, path_of, place, slice_of
+from tiphys.kubelet.container.resources import QUOTA_PERIOD
 from tiphys.kubelet.container.security import HostSecurity
 from tiphys.kubelet.container.swap import SwapControl
 from tiphys.kubelet.node.resolver import ClusterDNS
@@ -31,7 +32,8 @@ class NodeSettings:
     cgroup_root: str = ""
     """Parent of the cgroup ``kubepods``; empty for the top."""
     cgroups_per_qos: bool = True
-    enforce_cpu_limits: bool = True
+    cpu_period: int = QUOTA_PERIOD
+    """Microseconds over which limits of processors are counted; 0: they are not enforced."""
     swap: SwapControl | None = None
     """None: the node's cgroups cannot limit swap."""
 

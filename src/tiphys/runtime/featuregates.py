@@ -19,7 +19,7 @@ ALL: Mapping[str, str] = {"AllAlpha": "ALPHA", "AllBeta": "BETA"}
 """Gates that stand for every gate of a stage that is not named itself."""
 
 
-BOTH_WAYS = frozenset(("CPUManagerPolicyAlphaOptions", "CPUManagerPolicyBetaOptions"))
+BOTH_WAYS = frozenset(("CPUManagerPolicyAlphaOptions", "CPUManagerPolicyBetaOptions", "CustomCPUCFSQuotaPeriod"))
 """Gates that Tiphys has on and off; of all others it does what is the default, and nothing else."""
 
 

@@ -18,21 +18,22 @@ from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.quantities import milli, value
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_PERCENT = QUOTA_PERIOD // 100
 
 
 @dataclass(frozen=True, slots=True)
 class CgroupLimits:
-    """0 leaves a limit as it is. ``quota`` is microseconds in each period of 0.1 s, ``memory`` bytes."""
+    """0 leaves a limit as it is. ``quota`` is microseconds in each ``period`` of as many, ``memory`` bytes."""
 
     shares: int = 0
     quota: int = 0
     memory: int = 0
     pids: int = 0
+    period: int = QUOTA_PERIOD
 
 
-def pod_limits(pod: Pod) -> CgroupLimits:
-    """Those of the whole pod: it has none of a kind if one of its containers has none."""
+def pod_limits(pod: Pod, period: int = QUOTA_PERIOD) -> CgroupLimits:
+    """Those of the whole pod: it has none of a kind if one of its containers has none. ``period`` 0: processors have no
+    limits."""
     if qos_of(pod) == BEST_EFFORT:
         return CgroupLimits(MIN_SHARES)
     requests = whole(pod_resources.pod_requests(pod))
@@ -44,7 +45,8 @@ def pod_limits(pod: Pod) -> CgroupLimits:
         everywhere = pod_level.get(name) or all(container.get(name) for container in each)
         return limits.get(name, 0) if everywhere else 0
 
-    return CgroupLimits(shares(requests.get("cpu", 0)), quota(limited("cpu")), limited("memory"))
+    processor = CgroupLimits(shares(requests.get("cpu", 0)), memory=limited("memory"))
+    return replace(processor, quota=quota(limited("cpu"), period), period=period) if period else processor
 
 
 def total_limits(cpus: int, memory: int, processes: int, reserved: Mapping[str, str]) -> CgroupLimits:
@@ -70,7 +72,7 @@ def version_1(limits: CgroupLimits) -> dict[str, str]:
     """By file, in the order in which they are written."""
     values = {"cpu.shares": limits.shares}
     if limits.quota:
-        values |= {"cpu.cfs_period_us": QUOTA_PERIOD, "cpu.cfs_quota_us": limits.quota}
+        values |= {"cpu.cfs_period_us": limits.period, "cpu.cfs_quota_us": limits.quota}
     values |= {"memory.limit_in_bytes": _pages(limits.memory), "pids.max": limits.pids}
     return {name: str(value) for name, value in values.items() if value}
 
@@ -78,7 +80,7 @@ def version_1(limits: CgroupLimits) -> dict[str, str]:
 def version_2(limits: CgroupLimits) -> dict[str, str]:
     """By file."""
     values: dict[str, int | str] = {"cpu.weight": weight(limits.shares) if limits.shares else 0}
-    values["cpu.max"] = f"{limits.quota} {QUOTA_PERIOD}" if limits.quota else 0
+    values["cpu.max"] = f"{limits.quota} {limits.period}" if limits.quota else 0
     values |= {"memory.max": _pages(limits.memory), "pids.max": limits.pids}
     return {name: str(value) for name, value in values.items() if value}
 
@@ -90,16 +92,18 @@ def _pages(size: int) -> int:
 
 def for_systemd(limits: CgroupLimits) -> CgroupLimits:
     """As systemd can keep them: it writes a quota down in whole percents of a processor, so upwards to the next one."""
-    return replace(limits, quota=-(-limits.quota // _PERCENT) * _PERCENT)
+    percent = limits.period // 100
+    return replace(limits, quota=-(-limits.quota // percent) * percent)
 
 
 def properties(limits: CgroupLimits, *, unified: bool) -> list[tuple[str, str, int]]:
     """(name, D-Bus type, value) of each property of a systemd unit. Their names differ by the version of cgroups."""
     processor = ("CPUWeight", weight(limits.shares)) if unified else ("CPUShares", limits.shares)
-    quota_a_second = limits.quota * (1_000_000 // QUOTA_PERIOD)
+    quota_a_second = limits.quota * 1_000_000 // limits.period
     named = [
         *([processor] if limits.shares else []),
         ("CPUQuotaPerSecUSec", quota_a_second),
+        ("CPUQuotaPeriodUSec", limits.period if limits.quota and limits.period != QUOTA_PERIOD else 0),
         ("MemoryMax" if unified else "MemoryLimit", limits.memory),
         ("TasksMax", limits.pids),
     ]

@@ -18,7 +18,7 @@ from typing import Protocol
 from tiphys.kubelet.cgroups.enforcement import Reserved
 from tiphys.kubelet.cgroups.limits import CgroupLimits, burstable_shares, pod_limits
 from tiphys.kubelet.cgroups.names import BEST_EFFORT_CLASS, BURSTABLE_CLASS, Name, of_pod, of_uid, path_of
-from tiphys.kubelet.container.resources import MIN_SHARES
+from tiphys.kubelet.container.resources import MIN_SHARES, QUOTA_PERIOD
 from tiphys.kubelet.figures import KubeletFigures
 from tiphys.kubelet.pod.pods import Pod
 from tiphys.kubelet.recorder import EventType
@@ -63,6 +63,7 @@ class PodCgroups:
         total: CgroupLimits,
         reserved: Sequence[tuple[Name, Reserved]] = (),
         pod_pids: int,
+        period: int = QUOTA_PERIOD,
         active: Callable[[], Iterable[Pod]],
         event: Callable[[EventType, str, str], None],
         figures: KubeletFigures,
@@ -72,6 +73,7 @@ class PodCgroups:
         self._total = total
         self._reserved = reserved
         self._pod_pids = pod_pids
+        self._period = period
         self._active = active
         self._event = event
         self._figures = figures
@@ -82,7 +84,7 @@ class PodCgroups:
         """Make a pod's cgroup with the pod's limits, that of processor time only with ``quota``. Raises ``OSError``."""
         if self._driver is None:
             return
-        limits = replace(pod_limits(pod), pids=max(0, self._pod_pids))
+        limits = replace(pod_limits(pod, self._period), pids=max(0, self._pod_pids))
         with self._figures.cgroup("update"):
             await self._driver.apply(of_pod(self._top, pod), limits if quota else replace(limits, quota=0))
         self._changed.set()

@@ -153,7 +153,7 @@ class ConfigBuilder:
         settings = self._settings
         linux = linux_resources(
             *(pod, container, settings.memory_capacity),
-            enforce_quota=settings.enforce_cpu_limits,
+            period=settings.cpu_period,
             swap=settings.swap,
         )
         if self._cpus is not None:

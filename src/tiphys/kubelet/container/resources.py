@@ -35,10 +35,10 @@ def linux_resources(
     container: ContainerSpec,
     memory_capacity: int,
     *,
-    enforce_quota: bool = True,
+    period: int = QUOTA_PERIOD,
     swap: SwapControl | None = None,
 ) -> dict[str, Any]:
-    """``LinuxContainerResources`` of a container."""
+    """``LinuxContainerResources`` of a container. ``period`` in microseconds; 0: processor limits are not enforced."""
     resources = container.get("resources") or {}
     requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
     pod_limits = (pod["spec"].get("resources") or {}).get("limits") or {}
@@ -51,9 +51,9 @@ def linux_resources(
         linux["memory_limit_in_bytes"] = memory
     if swap is not None:
         linux |= swap_resources(swap, pod, container, memory)
-    if enforce_quota:
-        linux["cpu_period"] = QUOTA_PERIOD
-        linux["cpu_quota"] = quota(milli(cpu_limit))
+    if period:
+        linux["cpu_period"] = period
+        linux["cpu_quota"] = quota(milli(cpu_limit), period)
     pages = [
         {"page_size": _page_size(name.removeprefix("hugepages-")), "limit": value(limit)}
         for name, limit in limits.items()

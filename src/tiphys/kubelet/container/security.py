@@ -65,7 +65,8 @@ def namespaces(pod: Pod) -> dict[str, Any]:
     """Which namespaces a pod's containers share with each other or the node."""
     spec = pod["spec"]
     if spec.get("hostUsers") is False:
-        raise SecurityError("user namespaces (hostUsers: false) are not supported by this kubelet")
+        # No handler of containerd 1.6 says that it can; nor would this kubelet give out ranges of ids if one did.
+        raise SecurityError("can't set `spec.hostUsers: false`, runtime does not support user namespaces")
     pid = NAMESPACE_NODE if spec.get("hostPID") else NAMESPACE_CONTAINER
     if spec.get("shareProcessNamespace"):
         pid = NAMESPACE_POD
