@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import yaml
 
 from tests.apiserver.apiworld import World, run
 from tests.apiserver.reviewer import Reviewer, reviewing, run_real
+from tiphys.apiserver.authz.conditions import MatchConditions
 from tiphys.apiserver.authz.configuration import read_authorizers
 from tiphys.apiserver.config import Config, WebhookSettings
 from tiphys.apiserver.configfile import LOOK_SECONDS, ConfigFileError
@@ -190,6 +191,33 @@ def test_conditions_decide_which_of_several_is_asked(tmp_path: Path) -> None:
         path.write_text(authorizers(first, second, RBAC))
         run_real(work, Config(seed=1, authorization_config=path))
         assert len(reviewer.asked) == 1
+
+
+def test_conditions_that_take_long_are_evaluated_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for a review chooses the texts that they look at."""
+    path = tmp_path / "authorizers.yaml"
+    heavy = "request.resourceAttributes.name.split('').all(a, request.resourceAttributes.name.contains(a))"
+    ended: list[str] = []
+    hold = MatchConditions.hold
+
+    def noted(self: MatchConditions, spec: Object) -> bool:
+        held = hold(self, spec)
+        ended.append(current_thread().name)
+        return held
+
+    async def work(world: World) -> None:
+        for name in ("a", "a" * 2_000):
+            body = {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "name": name}}}
+            await world.json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body, user=("u", ()))
+
+    monkeypatch.setattr(MatchConditions, "hold", noted)
+    with reviewing(by_user) as reviewer:
+        about = f"!has(request.resourceAttributes) || request.resourceAttributes.resource != 'pods' || {heavy}"
+        path.write_text(authorizers(RBAC, webhook(reviewer.kubeconfig(tmp_path), "w", about)))
+        run_real(work, Config(seed=1, authorization_config=path))
+    assert [name.startswith("aside") for name in ended] == [False, True]
 
 
 def test_a_webhook_that_is_asked_while_it_leaves_the_file_is_heard(tmp_path: Path) -> None:

@@ -20,12 +20,14 @@ from tiphys.api.meta.selectors import (
     parse_label_selector,
 )
 from tiphys.api.object import Object
+from tiphys.apiserver.aside import Experience, patiently
 from tiphys.apiserver.authz.authorizer import NO_OPINION, Access, Decision, UserRules, Verdict
 from tiphys.apiserver.authz.conditions import ConditionFailed, MatchConditions, seen_by_conditions
 from tiphys.apiserver.authz.figures import AuthorizationFigures
 from tiphys.apiserver.call import User
 from tiphys.apiserver.config import WebhookSettings
 from tiphys.apiserver.webhooks.reviews import ReviewFailed, ReviewServer
+from tiphys.cel.patience import Patience
 from tiphys.runtime.clock import Clock
 from tiphys.runtime.expiring import Expiring
 
@@ -53,13 +55,14 @@ class WebhookAuthorizer:
         self._clock = clock
         self._figures = figures
         self._conditions = MatchConditions(settings.conditions) if settings.conditions else None
+        self._experience = Experience()
         self._server = ReviewServer(settings.kubeconfig, "kube-apiserver", clock, timeout=settings.timeout)
         self._known: Expiring[Access, Object] = Expiring(_KEPT)
 
     async def authorize(self, access: Access) -> Decision:
         spec = spec_of(access)
         try:
-            if not self._is_asked(spec):
+            if not await self._is_asked(spec):
                 return NO_OPINION
             status = await self._status(access, spec)
         except (ConditionFailed, ReviewFailed) as error:
@@ -68,13 +71,14 @@ class WebhookAuthorizer:
             return Decision(verdict, "", str(error))
         return _decision(status)
 
-    def _is_asked(self, spec: Object) -> bool:
+    async def _is_asked(self, spec: Object) -> bool:
         """Raises ``ConditionFailed``."""
-        if self._conditions is None:
+        conditions = self._conditions
+        if conditions is None:
             return True
-        started = self._clock.monotonic()
+        seen, started = seen_by_conditions(spec), self._clock.monotonic()
         try:
-            holds = self._conditions.hold(seen_by_conditions(spec))
+            holds = await patiently(Patience(), lambda: conditions.hold(seen), self._experience)
         except ConditionFailed:
             self._figures.conditions_failed(self._name)
             raise

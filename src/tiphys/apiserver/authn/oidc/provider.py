@@ -18,12 +18,14 @@ import orjson
 
 from tiphys.api.gotext import quote
 from tiphys.api.object import Object
+from tiphys.apiserver.aside import Experience, patiently
 from tiphys.apiserver.authn.authenticator import Rejected
 from tiphys.apiserver.authn.oidc.claims import ClaimMapper
 from tiphys.apiserver.authn.oidc.distributed import place_of
 from tiphys.apiserver.authn.oidc.settings import IssuerSettings
 from tiphys.apiserver.authn.oidc.signatures import BadSignature, SignedToken, VerificationKey, read_keys, read_token
 from tiphys.apiserver.call import User
+from tiphys.cel.patience import Patience
 from tiphys.runtime.clock import Clock
 from tiphys.wire.client import SocketTransport
 from tiphys.wire.http import BodyTooLarge, Headers, Request
@@ -56,6 +58,7 @@ class Issuer:
         """Whether another configuration has come, without it."""
         self._clock = clock
         self._mapper = ClaimMapper(settings)
+        self._experience = Experience()
         self._tls = client_context(settings.authority)
         self._keys_url = ""
         self._keys: list[VerificationKey] = []
@@ -96,7 +99,8 @@ class Issuer:
         if self.problem:
             raise Rejected("oidc: authenticator not initialized")
         await self._believe(token)
-        return self._mapper.user_of(await self._completed(token.claims))
+        claims = await self._completed(token.claims)
+        return await patiently(Patience(), lambda: self._mapper.user_of(claims), self._experience)
 
     async def _believe(self, token: SignedToken) -> None:
         """Raises ``Rejected``."""
