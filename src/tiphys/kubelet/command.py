@@ -18,7 +18,9 @@ from typing import Any
 from tiphys.api.cloudnodes import EXTERNAL
 from tiphys.client import options
 from tiphys.client.kubeconfig import connected
+from tiphys.client.rest import Client
 from tiphys.client.throttle import RequestRate
+from tiphys.kubelet import standalone
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configfile import (
     FIELDS,
@@ -114,7 +116,7 @@ def parser() -> FlagParser:
     add = flags.add_argument
     add("--config", help="file with a KubeletConfiguration")
     add("--config-dir", help="folder of files *.conf, each of which is merged over that one in turn")
-    add("--kubeconfig", help="how to reach the API server", required=True)
+    add("--kubeconfig", help="how to reach the API server; without it the kubelet runs static pods alone")
     add("--bootstrap-kubeconfig", help="how to ask for a first certificate, if --kubeconfig has none that is valid")
     add("--cert-dir", help="folder of the certificates that the kubelet makes or asks for (/var/lib/kubelet/pki)")
     flags.add_bool("--rotate-certificates", default=None, help="renew the client certificate")  # type: ignore[arg-type]
@@ -342,7 +344,8 @@ def configuration(given: argparse.Namespace) -> tuple[KubeletConfig, str]:
                 setter(config, value)
             except ValueError as error:
                 raise CannotStart(f"--{name.replace('_', '-')}: {error}") from error
-    if problems := config.problems():
+    config.standalone = not given.kubeconfig
+    if problems := [*config.problems(), *(standalone.problems(config) if config.standalone else ())]:
         raise CannotStart("; ".join(problems))
     if given.image_service_endpoint:
         config.image_socket = _socket("--image-service-endpoint", given.image_service_endpoint)
@@ -376,7 +379,7 @@ def _run(flags: argparse.Namespace) -> Coroutine[Any, Any, None]:
         raise CannotStart("the kubelet must be run as root, as it mounts volumes and manages cgroups")
     prepare(config)
     bootstrap = Path(flags.bootstrap_kubeconfig) if flags.bootstrap_kubeconfig else None
-    return run(config, socket, Path(flags.kubeconfig), bootstrap=bootstrap)
+    return run(config, socket, Path(flags.kubeconfig) if flags.kubeconfig else None, bootstrap=bootstrap)
 
 
 def _client_options(config: KubeletConfig) -> options.ClientOptions:
@@ -384,28 +387,37 @@ def _client_options(config: KubeletConfig) -> options.ClientOptions:
 
 
 async def run(
-    config: KubeletConfig, socket: str, kubeconfig: Path, ready: Ready = whenever, *, bootstrap: Path | None = None
+    config: KubeletConfig,
+    socket: str,
+    kubeconfig: Path | None,
+    ready: Ready = whenever,
+    *,
+    bootstrap: Path | None = None,
 ) -> None:
     """Make a kubelet over the runtime at ``socket`` and run it until it is cancelled; ``ready`` is called once it
-    follows its pods. ``bootstrap``: the kubeconfig by which it asks for its first certificate."""
+    follows its pods. Without a ``kubeconfig`` it has no API server. ``bootstrap``: the kubeconfig by which it asks for
+    its first certificate."""
     from tiphys.kubelet.kubelet import Kubelet
     from tiphys.kubelet.runtime.cri import CRIClient
 
     share_one_heap()
     clock, name = SystemClock(), config.node_name
     folder = config.cert_dir or config.root / "pki"
-    if bootstrap is not None:
+    if bootstrap is not None and kubeconfig is not None:
         from tiphys.kubelet.certificates.client import ensure_client
 
         await ensure_client(bootstrap=bootstrap, kubeconfig=kubeconfig, folder=folder, node_name=name)
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(connected(kubeconfig, "kubelet", _client_options(config)))
+        if kubeconfig is None:
+            client = Client(standalone.NoApiServer(), user_agent="kubelet")
+        else:
+            client = await stack.enter_async_context(connected(kubeconfig, "kubelet", _client_options(config)))
         runtime = images = CRIClient(socket, config.runtime_timeout)
         stack.push_async_callback(runtime.close)
         if config.image_socket not in ("", socket):
             images = CRIClient(config.image_socket, config.runtime_timeout)
             stack.push_async_callback(images.close)
-        if config.rotate_certificates:
+        if config.rotate_certificates and kubeconfig is not None:
             from tiphys.kubelet.certificates.client import keep_renewed
 
             runner = await stack.enter_async_context(Runner(clock, "kubelet "))

@@ -47,6 +47,8 @@ class KubeletConfig:
     labels: dict[str, str] = field(default_factory=dict)
     taints: list[dict[str, Any]] = field(default_factory=list)
     register_node: bool = True
+    standalone: bool = False
+    """Whether there is no API server: only static pods are run."""
     status_update_frequency: float = 10.0
     """Seconds between two looks at what the Node says."""
     status_report_frequency: float = 300.0

@@ -87,6 +87,7 @@ from tiphys.kubelet.shutdown.manager import LoginManager, ShutdownManager
 from tiphys.kubelet.sources.static import MirrorPodClient, StaticPods, is_mirror_of
 from tiphys.kubelet.sources.static_set import StaticSet
 from tiphys.kubelet.sources.url import UrlPods
+from tiphys.kubelet.standalone import LoggedEvents
 from tiphys.kubelet.status.manager import StatusManager
 from tiphys.kubelet.tokens import TokenManager
 from tiphys.kubelet.topology import cpusets, numa
@@ -146,9 +147,11 @@ class Kubelet:
         self._rng = rng or random.Random()
         self._runner = Runner(clock, "kubelet ")
         self._own_recorder = (
-            None if recorder else EventRecorder(client, clock, "kubelet", host=config.node_name, rng=self._rng)
+            None
+            if recorder or config.standalone
+            else EventRecorder(client, clock, "kubelet", host=config.node_name, rng=self._rng)
         )
-        self._recorder: Recorder = recorder or self._own_recorder  # type: ignore[assignment]
+        self._recorder: Recorder = recorder or self._own_recorder or LoggedEvents()
         self.events = PodEvents(self._recorder)
         self.machine = machine or read_machine(config.root)
         self._cgroup_files = CgroupFiles()
@@ -507,7 +510,8 @@ class Kubelet:
             await self.health.wait_runtime()
             if self.config.pod_cidr:
                 await self.runtime.update_pod_cidr(self.config.pod_cidr)
-            runner.supervise(self.services.run, "services")
+            if not self.config.standalone:
+                runner.supervise(self.services.run, "services")
             self._reporter.starting(unified=self._cgroup_files.unified)
             stack.push_async_callback(self._cgroups.close)
             try:
@@ -523,13 +527,11 @@ class Kubelet:
             await self.pleg.relist()
             runner.supervise(self.pleg.run, "pod lifecycle")
             await self._restore_devices(stack)
-            runner.supervise(self.pods.run, "pods")
             self._follow_static_pods()  # these run without an API server: they may be the API server
-            if self.config.register_node:
-                await self._register()
-            await self.services.wait_synced()
-            await self.pods.wait_synced()
-            self._follow_pods()
+            if self.config.standalone:
+                runner.supervise(self._plugins.run, "plugins")
+            else:
+                await self._follow_api_server()
             ready()
             runner.spawn(self._clean_up_in_time(), "clean-up")
             runner.supervise(self._eviction.run, "eviction")
@@ -581,6 +583,15 @@ class Kubelet:
                 period=config.http_check_frequency,
             )
             self._runner.supervise(distant.run, "static pods of a URL")
+
+    async def _follow_api_server(self) -> None:
+        """Register the node, and take in the pods that are bound to it."""
+        self._runner.supervise(self.pods.run, "pods")
+        if self.config.register_node:
+            await self._register()
+        await self.services.wait_synced()
+        await self.pods.wait_synced()
+        self._follow_pods()
 
     async def _clean_up_in_time(self) -> None:
         """Clean up once every source of pods was heard: until then nobody knows what belongs to no pod."""
@@ -777,7 +788,7 @@ class Kubelet:
     def _holding(self) -> set[str]:
         """Uids of the pods that have devices or may get some. Until all pods are known, whoever has some keeps them."""
         undecided = set(self._intake.deciding())
-        if not self.pods.synced:
+        if not self.pods.synced and not self.config.standalone:
             return undecided | self._all_known() | self._assigner.holders()
         return undecided | {uid for uid in self.workers.known() if self.workers.could_run(uid)}
 
