@@ -63,6 +63,27 @@ def test_a_role_holds_no_more_than_its_writer() -> None:
     run(work)
 
 
+def test_a_role_of_more_parts_than_can_be_compared_is_refused() -> None:
+    """Three lists of a hundred words are a million parts, which somebody would have to wait for."""
+
+    async def work(world: World) -> None:
+        bob = await writer(world)
+        words = [f"w{number}" for number in range(100)]
+        huge = {"verbs": words, "apiGroups": words, "resources": words}
+        with pytest.raises(Forbidden, match="grant 1000000 single RBAC permissions, of which 50000 can be compared"):
+            await bob.create(R.ROLES, role("r", huge), namespace="a")
+        many = {"verbs": words, "apiGroups": [""], "resources": words[:20]}
+        with pytest.raises(Forbidden, match='Resources:\\["w19"\\], Verbs:\\["w0" "w1"'):
+            await bob.create(R.ROLES, role("r", many), namespace="a")
+        everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+        await world.admin.create(R.ROLES, role("all", everything), namespace="a")
+        await world.admin.create(R.ROLE_BINDINGS, binding("all", "Role", "all"), namespace="a")
+        await world.settle()
+        await bob.create(R.ROLES, role("r", huge), namespace="a")
+
+    run(work)
+
+
 def test_what_the_garbage_collector_changes_is_no_grant() -> None:
     async def work(world: World) -> None:
         bob = await writer(world)

@@ -1,7 +1,9 @@
+import random
+
 import pytest
 
 from tiphys.apiserver.authz.authorizer import Access
-from tiphys.apiserver.authz.rules import read_rule, read_rules, uncovered
+from tiphys.apiserver.authz.rules import count_parts, read_rule, read_rules, uncovered
 from tiphys.apiserver.bootstrap.policy import bootstrap_policy
 from tiphys.apiserver.call import User
 
@@ -51,3 +53,32 @@ def test_the_default_policy_is_whole() -> None:
     local = {(role["metadata"]["namespace"], role["metadata"]["name"]) for role in policy.roles}
     for binding in policy.rolebindings:
         assert (binding["metadata"]["namespace"], binding["roleRef"]["name"]) in local
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_rule_that_is_covered_whole_has_no_part_that_is_not(seed: int) -> None:
+    dice = random.Random(seed)
+    words = {
+        "verbs": ["get", "list", "*"],
+        "apiGroups": ["", "a", "*"],
+        "resources": ["x", "x/s", "*/s", "*"],
+        "resourceNames": ["n", "m"],
+        "nonResourceURLs": ["/a", "/a/*", "*"],
+    }
+
+    def rule() -> dict[str, list[str]]:
+        return {name: dice.sample(some, dice.randrange(len(some))) for name, some in words.items()}
+
+    covered = 0
+    for _ in range(300):
+        owned, wanted = read_rules([rule() for _ in range(3)]), rule()
+        each = [part for part in split(wanted) if uncovered(owned, [part])]
+        assert uncovered(owned, [wanted]) == each
+        assert count_parts([wanted]) == len(split(wanted))
+        covered += not each and bool(split(wanted))
+    assert covered > 10
+
+
+def split(rule: dict[str, list[str]]) -> list[dict[str, list[str]]]:
+    """The parts of a rule, as nothing covers any."""
+    return uncovered((), [rule])
