@@ -80,8 +80,8 @@ def test_a_configuration_as_kubeadm_writes_it_is_read_and_zeros_are_defaults():
     config = KubeletConfig("n")
     apply_file(config, KUBEADM_CONFIG, "config.yaml")
     assert (config.rotate_certificates, config.healthz_port, config.image_minimum_age) == (True, 10248, 120.0)
-    with pytest.raises(ConfigError, match="upstream's field staticPodURL is not supported"):
-        apply_file(config, KUBEADM_CONFIG + "staticPodURL: http://x\n", "config.yaml")
+    with pytest.raises(ConfigError, match="upstream's field tracing is not supported"):
+        apply_file(config, KUBEADM_CONFIG + "tracing: {endpoint: x}\n", "config.yaml")
 
 
 class Signer:
