@@ -317,8 +317,8 @@ def with_systemd() -> str:
 KUBELET = """
 kind: KubeletConfiguration
 apiVersion: kubelet.config.k8s.io/v1beta1
-shutdownGracePeriod: 20s
-shutdownGracePeriodCriticalPods: 5s
+shutdownGracePeriod: 180s
+shutdownGracePeriodCriticalPods: 20s
 cgroupDriver: cgroupfs
 cgroupRoot: /second
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
@@ -334,7 +334,7 @@ metadata: {{name: on-second}}
 spec:
   nodeName: second
   hostNetwork: true
-  terminationGracePeriodSeconds: 10
+  terminationGracePeriodSeconds: 60
   tolerations: [{{operator: Exists}}]
   volumes: [{{name: out, hostPath: {{path: {OUT}}}}}]
   containers:
@@ -347,6 +347,7 @@ spec:
 
 
 def second_node() -> str:
+    wait(lambda: ready("vm"), "the first node")  # if this is the first step since the machine started
     archive = OUT / "images.tar"
     sh("ctr", "-a", "/run/tiphys/containerd.sock", "-n", "k8s.io", "images", "export", archive, IMAGE, PAUSE)
     config = f'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\n  sandbox_image = "{PAUSE}"\n'
@@ -364,6 +365,7 @@ def second_node() -> str:
     words += ["--root-dir", "/var/lib/second", "--node-ip", "10.0.2.15"]
     sh("systemd-run", "--unit=second-kubelet", "-p", "KillMode=process", "/opt/tiphys/bin/tiphys", "kubelet", *words)
     wait(lambda: ready("second"), "the second node")
+    kubectl("delete", "pod", "on-second", "--ignore-not-found", "--force", "--grace-period=0")  # of an earlier try
     kubectl("apply", "-f", "-", stdin=GUEST)
     wait(lambda: status("on-second").get("phase") == "Running", "the pod on the second node")
     held = wait(lambda: [line for line in inhibitors() if "kubelet" in line], "the kubelet's inhibitor")

@@ -49,7 +49,7 @@ def warm_up(cluster: Settings) -> None:
     try:
         loop.run_until_complete(asyncio.wait_for(_converse(cluster.pki, cluster.kubeconfig("admin")), _SECONDS))
     except (OSError, ApiError, ValueError) as error:
-        log.warning("the components start without a warm-up: %s", error or type(error).__name__)
+        log.warning("the components start without a warm-up: %s", str(error) or type(error).__name__)
     finally:
         loop.close()
         signal.set_wakeup_fd(wakeup)
