@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubelet.world import pod
+from tests.kubelet.world import World, play, pod
 from tiphys.kubelet.volumes.atomic import FileProjection, PathError, write_payload
 from tiphys.kubelet.volumes.failures import MountFailure
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
@@ -135,3 +135,13 @@ def test_a_subpath_stays_in_its_volume(tmp_path: Path) -> None:
     finally:
         assert mounts.unmount_below(tmp_path) == []
     assert mounts.mounts_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["nfs", "iscsi", "fc"])
+def test_volumes_in_the_tree_that_are_not_there_are_refused_by_name(tmp_path: Path, kind: str) -> None:
+    async def scene(world: World) -> None:
+        world.add(pod("web", volumes=[{"name": "data", kind: {}}]))
+        words = f"volume type {kind} is not supported by this kubelet"
+        await world.until(lambda: any(why == "FailedMount" and words in text for why, text in world.api.events()))
+
+    play(tmp_path, scene)
