@@ -252,6 +252,9 @@ class Walk:
         self.name = obj["metadata"]["name"]
         made = await self.world.raw("POST", self.path, obj)
         assert made.status == 201, made.body
+        if self.resource.plural == "services":  # what its proxy looks for, and a controller would make
+            endpoints = {"metadata": {"name": self.name}}
+            assert (await self.world.raw("POST", "/api/v1/namespaces/a/endpoints", endpoints)).status == 201
         if self.resource.plural in FOLLOWED:
             await self.world.settle()
 
