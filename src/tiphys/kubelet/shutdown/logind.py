@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,13 @@ class Logind:
     async def inhibit(self) -> int:
         """Hold up the next shutdown until the descriptor that this returns is closed. Raises ``LogindFailure``."""
         reasons = ["shutdown", "kubelet", "Kubelet needs time to handle node shutdown", "delay"]
-        answer = await self._call("failed creating systemd inhibitor", MANAGER, "Inhibit", "ssss", reasons)
+        asked = self._call("failed creating systemd inhibitor", MANAGER, "Inhibit", "ssss", reasons)
+        answering = asyncio.ensure_future(asked)
+        try:
+            answer = await asyncio.shield(answering)
+        except asyncio.CancelledError:
+            answering.add_done_callback(_let_go)  # or the next shutdown would be held up by nobody
+            raise
         if not answer.unix_fds:
             raise LogindFailure("failed storing inhibit lock file descriptor: logind sent none")
         fcntl.fcntl(answer.unix_fds[0], fcntl.F_SETFD, fcntl.FD_CLOEXEC)
@@ -130,6 +137,13 @@ class Logind:
             return await self._bus.call(to, member, signature, body)
         except BusFailure as error:
             raise LogindFailure(f"{about}: {error}") from error
+
+
+def _let_go(answering: asyncio.Future[Message]) -> None:
+    """Close what an answer that nobody waits for any more has brought."""
+    if not answering.cancelled() and answering.exception() is None:
+        for descriptor in answering.result().unix_fds:
+            os.close(descriptor)
 
 
 def _write_setting(seconds: float) -> None:
