@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 
+USER, PASSWORD = "ann", "secret"
+_HASHED = "$2b$04$OCfC/LleGNWw5gep.OfKvejrlmIM9KAVAxg6v0uaOYbVjaaxhn09a"
+"""The password, as a registry keeps it."""
 _CONFIG = """
 version: 0.1
 log: {{level: error}}
 storage: {{filesystem: {{rootdirectory: {folder}/store}}}}
 http: {{addr: "127.0.0.1:{port}"}}
+{auth}
 """
+_AUTH = "auth: {{htpasswd: {{realm: test, path: {folder}/passwords}}}}"
 
 
 def skip_without_registry() -> None:
@@ -30,17 +35,19 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _configure(folder: Path) -> int:
+def _configure(folder: Path, *, login: bool) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    (folder / "config.yml").write_text(_CONFIG.format(folder=folder, port=port))
+    (folder / "passwords").write_text(f"{USER}:{_HASHED}\n")
+    auth = _AUTH.format(folder=folder) if login else ""
+    (folder / "config.yml").write_text(_CONFIG.format(folder=folder, port=port, auth=auth))
     return port
 
 
 @contextlib.asynccontextmanager
-async def registry(folder: Path) -> AsyncIterator[int]:
-    """Its port."""
-    port = _configure(folder)
+async def registry(folder: Path, *, login: bool = False) -> AsyncIterator[int]:
+    """Its port. ``login``: only ``USER`` with ``PASSWORD`` is served."""
+    port = _configure(folder, login=login)
     words = ("docker-registry", "serve", str(folder / "config.yml"))
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*words, stdout=log, stderr=log)
