@@ -6,6 +6,7 @@ unexecuted than the floor allows; `tiphys test --coverage` runs these alone.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -27,7 +28,8 @@ _OF_STORAGE = (
     "lists",
     "storageform",
 )
-_BESIDE = ("-n", "auto", "--dist", "loadfile")
+_BESIDE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile")
+"""One more than the machine has processors: some tests wait for a moment."""
 FLOOR = 95
 """Per cent of the lines of each part that its tests execute."""
 COVERED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -45,9 +47,9 @@ LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
         "tests",
         ("-m", "not e2e", *_BESIDE, *(f"--ignore={path}" for _, paths in COVERED for path in paths)),
     ),
-    ("end-to-end tests", ("-m", "e2e and not slow", "-n", "3", "--dist", "loadfile")),
+    ("end-to-end tests", ("-m", "e2e and not slow", "-n", "4", "--dist", "loadfile")),
 )
-"""Real clusters wait more than they work: three at a time, whatever the machine has. All other tests share its
+"""Real clusters wait more than they work: four at a time, whatever the machine has. All other tests share its
 processors; those of the parts with a floor run by themselves, under coverage."""
 _COVERAGE = (*_BESIDE, "--cov-report=term-missing:skip-covered", f"--cov-fail-under={FLOOR}")
 
