@@ -361,17 +361,6 @@ class Running:
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    if not CAN:
-        pytest.skip("needs root and Debian's haproxy")
-    made = Running(tmp_path / "ingress")
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
 def backends() -> Iterator[dict[str, Backend]]:
     made = {name: Backend(name) for name in ("a", "b", "c", "d", "e")}
     yield made

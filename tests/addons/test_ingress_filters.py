@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.addons.test_ingress import CAN, HTTP, TO_WEB, WORLD, Answering, Running, gateway, read, route
+from tests.addons.test_ingress import HTTP, TO_WEB, WORLD, Answering, Running, gateway, read, route
 from tiphys.addons.ingress import gateways
 from tiphys.addons.ingress.actions import values_of
 from tiphys.addons.ingress.configuration import Listening, files_of
@@ -240,17 +240,6 @@ def mirror() -> Iterator[Mirror]:
     made = Mirror()
     yield made
     made.close()
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    if not CAN:
-        pytest.skip("needs root and Debian's haproxy")
-    made = Running(tmp_path / "ingress")
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 class Asked:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.addons.test_ingress import CAN, HTTP, Running, gateway, read, route
+from tests.addons.test_ingress import HTTP, Running, gateway, read, route
 from tests.addons.test_ingress_filters import Asked, Mirror, full, redirect, request_headers, response_headers, rewrite
 from tiphys.addons.ingress.configuration import Listening, files_of, same_but_targets
 from tiphys.addons.ingress.gatewaystatus import route_status
@@ -135,17 +135,6 @@ def mirrors() -> Iterator[tuple[Mirror, Mirror]]:
     yield made
     for mirror in made:
         mirror.close()
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    if not CAN:
-        pytest.skip("needs root and Debian's haproxy")
-    made = Running(tmp_path / "ingress")
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @pytest.mark.root

@@ -47,9 +47,9 @@ LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
         "tests",
         ("-m", "not e2e", *_BESIDE, *(f"--ignore={path}" for _, paths in COVERED for path in paths)),
     ),
-    ("end-to-end tests", ("-m", "e2e and not slow", "-n", "4", "--dist", "loadfile")),
+    ("end-to-end tests", ("-m", "e2e and not slow", "-n", "3", "--dist", "loadfile")),
 )
-"""Real clusters wait more than they work: four at a time, whatever the machine has. All other tests share its
+"""Real clusters wait more than they work: three at a time, whatever the machine has. All other tests share its
 processors; those of the parts with a floor run by themselves, under coverage."""
 _COVERAGE = (*_BESIDE, "--cov-report=term-missing:skip-covered", f"--cov-fail-under={FLOOR}")
 
