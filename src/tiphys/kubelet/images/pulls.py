@@ -131,9 +131,13 @@ class PullManager:
                     log.error("cannot remove the record of image %s: %s", record.reference, error)
         self._count()
 
+    def unfinished(self) -> set[str]:
+        """The images that were to be pulled, by this kubelet or one before it, and of which the end is not recorded."""
+        return set(self._records.intentions())
+
     def take_over(self, images: Iterable[Image]) -> None:
         """What a kubelet before this one began to pull, and is here: it counts as pulled by whom nobody knows."""
-        intended = set(self._records.intentions())
+        intended = self.unfinished()
         for image in images if intended else ():
             for name in intended & {*image.tags, *image.digests}:
                 try:

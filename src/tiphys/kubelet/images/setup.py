@@ -82,9 +82,11 @@ class PodImages:
     async def take_over(self) -> None:
         """Look at the pulls that a kubelet before this one did not see to their end."""
         try:
-            self._pulls.take_over(await self._service.list_images())
+            images = await self._service.list_images() if self._pulls.unfinished() else ()
         except RuntimeFailure as error:
             log.error("cannot list the images: %s", error)
+        else:
+            self._pulls.take_over(images)
 
     async def keep_tidy(self) -> None:
         """Forget images that are gone, again and again."""
